@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#include "base/attr.h"
+#include "base/error.h"
+
+/*
+ * HTTP/1.1 over a unix socket, in the event loop, on libmicrohttpd. A handler answers at once or
+ * later (the connection sleeps until then); a body is either small and in memory, or a form whose
+ * big parts go to unlinked files; an answer is either one piece or a stream that is asked for bytes
+ * when the socket has room, so that nothing is queued for a client that does not read.
+ */
+
+struct http_server;
+struct http_request;
+struct http_stream;
+
+/* Who is at the other end of the unix socket; SO_PEERCRED of unix(7). */
+struct http_peer {
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+};
+
+typedef void (*http_handler_fn)(struct http_request *request, void *data);
+
+/* A part of a multipart/form-data body. */
+struct http_part {
+	const char *name;
+	uint64_t max_bytes;
+	const char *limit; /* the name of that limit, for the refusal: "limits.bucket" */
+	bool to_file;	   /* into an unlinked file in config.upload_dir_fd, else into memory */
+};
+
+struct http_route {
+	const char *method;	/* a GET route answers HEAD too */
+	const char *path;	/* "/api/v1/dut/{id}/power"; {x} stands for one segment */
+	http_handler_fn handle; /* the whole body is there */
+	http_handler_fn admit;	/* only the headers are there: may refuse by replying. NULL: none */
+	const struct http_part
+		*parts; /* ends with a name of NULL; NULL: the body is taken as it is */
+};
+
+struct http_config {
+	sd_event *event;
+	int listen_fd;			 /* bound and listening; taken over, also on failure */
+	const struct http_route *routes; /* ends with a path of NULL */
+	void *data;			 /* for the handlers */
+	size_t max_body_bytes;		 /* of a body that is no form */
+	unsigned max_connections;
+	unsigned idle_timeout_s; /* of a connection that sends nothing while we wait for it; 0: none
+				  */
+	int upload_dir_fd;	 /* borrowed; -1 when no route has a part with to_file */
+};
+
+int http_server_new(struct http_server **ret, const struct http_config *config, struct error *err);
+
+/* Ends every connection (streams get done(), sleeping requests gone()) and closes the listening
+ * socket. */
+struct http_server *http_server_free(struct http_server *server);
+
+/* Stops accepting; connections that live go on. */
+void http_server_stop_listening(struct http_server *server);
+
+/* What was asked. Texts live as long as the request; NULL when absent. */
+const char *http_request_method(const struct http_request *request);
+const char *http_request_path(const struct http_request *request);
+const char *http_request_argument(const struct http_request *request, const char *name);
+const char *http_request_query(const struct http_request *request, const char *name);
+const char *http_request_header(const struct http_request *request, const char *name);
+const struct http_peer *http_request_peer(const struct http_request *request);
+const char *http_request_body(const struct http_request *request, size_t *ret_length);
+const char *http_request_part(const struct http_request *request, const char *name,
+			      size_t *ret_length);
+int http_request_part_fd(const struct http_request *request,
+			 const char *name); /* borrowed, or -1 */
+
+/*
+ * For a handler that answers later: gone(data) runs once if the client leaves, or the server is
+ * freed, before the reply; the request is invalid afterwards. It does not run after a reply.
+ */
+void http_request_on_gone(struct http_request *request, void (*gone)(void *data), void *data);
+
+/* A header of the answer to come. Bytes outside printable ASCII become '?'. */
+void http_reply_header(struct http_request *request, const char *name, const char *value);
+
+/* One reply a request; the request is invalid afterwards. The body is copied. */
+void http_reply(struct http_request *request, unsigned status, const char *content_type,
+		const void *body, size_t length);
+
+/* Takes the reference to object. */
+void http_reply_json(struct http_request *request, unsigned status, json_t *object);
+
+/* {"error": TEXT, "error_msg": TEXT} and the header Dut-Error (printable ASCII, at most 200 bytes).
+ */
+void http_reply_error(struct http_request *request, unsigned status, const char *format, ...)
+	printf_(3, 4);
+
+/* The same with further members of extra (reference taken). */
+void http_reply_error_json(struct http_request *request, unsigned status, json_t *extra,
+			   const char *text);
+
+enum { HTTP_STREAM_END = -1, HTTP_STREAM_ABORT = -2 };
+
+struct http_source {
+	/* Up to size bytes into buffer: their number, 0 for "none now, I shall call
+	 * http_stream_wake()", or END or ABORT. */
+	ssize_t (*read)(void *data, char *buffer, size_t size);
+	/* Runs once, at the end or when the client left; the stream is invalid afterwards. */
+	void (*done)(void *data);
+};
+
+/* Answers with a stream. Its first read comes from the loop, not from this call. NULL when memory
+ * ran out (done ran). */
+struct http_stream *http_reply_stream(struct http_request *request, unsigned status,
+				      const char *content_type, const struct http_source *source,
+				      void *data);
+void http_stream_wake(struct http_stream *stream);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/problem.h"
+#include "base/yaml.h"
+
+/* dutd.yaml and the files of duts.d, pdus.d and types.d beside it, checked and merged. See
+ * dutd.yaml(5). */
+
+enum after_job { AFTER_JOB_OFF, AFTER_JOB_ON, AFTER_JOB_LEAVE };
+
+struct config_console {
+	char *name;
+	char *driver;
+	char *dut_tty; /* or NULL */
+	const struct yaml_node
+		*keys; /* the mapping with the driver's keys, or NULL; lives with the config */
+};
+
+struct config_dut {
+	char *id;
+	char *description; /* or NULL */
+	char **aliases;	   /* ends with NULL */
+	char **tags;	   /* ends with NULL, without repetition */
+	char *mac;	   /* or NULL */
+	json_t *variables; /* object: the daemon's, overridden by the DUT's */
+
+	char *power_driver; /* NULL: no power configured (WAIT_FOR_CONFIG) */
+	const struct yaml_node *power_keys;
+	uint64_t min_off_us, settle_us;
+	enum after_job after_job;
+	bool off_at_start;
+
+	struct config_console *consoles; /* the first is the default */
+	size_t n_consoles;
+
+	char *deploy_driver; /* NULL: none */
+	const struct yaml_node *deploy_keys;
+
+	const struct yaml_node *node; /* merged */
+};
+
+struct config_limits {
+	uint64_t overall_us;
+	uint64_t job_file, bucket, bucket_files, console_log, waiting_jobs;
+};
+
+struct config {
+	mode_t socket_mode;
+	char *socket_group;				   /* or NULL */
+	char **listen;					   /* ends with NULL; not yet served */
+	char *tokens_file;				   /* or NULL */
+	char **admins;					   /* ends with NULL */
+	char **file_roots;				   /* ends with NULL; absolute */
+	json_t *variables;				   /* object of texts */
+	uint64_t overall_us, infra_teardown_us, daemon_us; /* default timeouts */
+	struct config_limits limits;
+	char *job_users; /* or NULL */
+
+	struct config_dut *duts; /* in the order of the files */
+	size_t n_duts;
+
+	struct config_private *private; /* the trees that the nodes above lie in */
+};
+
+/*
+ * Reads the file and what lies beside it. With problems nothing is returned: a configuration is
+ * taken as a whole.
+ *
+ * Errors: -EBADMSG with problems (file, line, column); else errno with err, when the file itself
+ * cannot be read.
+ */
+int config_load(struct config **ret, const char *path, struct problems *problems,
+		struct error *err);
+struct config *config_free(struct config *config);
+
+/* By name or alias, or NULL. */
+const struct config_dut *config_find_dut(const struct config *config, const char *id);
