@@ -13,8 +13,8 @@ enum { TEXT_NAME_MAX = 63 };
  * range. */
 int text_to_uint64(uint64_t *ret, const char *text, uint64_t min, uint64_t max, struct error *err);
 
-/* Parses "500ms", "30s", "10m", "2h", "1d", or a plain (decimal, also fractional) number of
- * seconds. */
+/* Parses "500ms", "30s", "1.5m", "2h", "1d", a sum of such ("1h 30m"), or a plain number of
+ * seconds, which may have a fraction. At most 36500 days, so that it can be added to a clock. */
 int text_to_duration_us(uint64_t *ret_us, const char *text, struct error *err);
 
 /* Parses a size in bytes: a plain number or one followed by KiB, MiB, GiB, TiB, kB, MB, GB, TB. */
@@ -26,19 +26,27 @@ const char *text_format_duration(char *buffer, size_t size, uint64_t duration_us
 /* Whether this is a name of ours: [A-Za-z][A-Za-z0-9_.-]{0,62}. */
 bool text_is_name(const char *text);
 
+/*
+ * Reads the first character of these bytes and returns its length, or 0 where they are not UTF-8
+ * (cut, overlong, a surrogate, beyond U+10FFFF) or there are none.
+ *
+ * Source: RFC 3629, section 4.
+ */
+size_t text_decode_utf8(uint32_t *ret_code, const char *text, size_t length);
+
 /* Whether these bytes are valid UTF-8 without control characters (tab and line feed are control
  * characters). */
 bool text_is_printable(const char *text, size_t length);
 
 /*
  * The known word that a person most likely meant (optimal string alignment distance of at most a
- * third of its length, at least 1), or NULL. known ends with NULL. The result points into known.
+ * third of its length, at least 1; case does not count), or NULL. known ends with NULL. The result
+ * points into known.
  */
 const char *text_nearest(const char *word, const char *const *known);
 
 /*
  * Writes bytes of any origin as printable ASCII: others become \xNN, \r, \n, \t, \e; a text that
- * does not fit ends in
- * "...". Returns buffer.
+ * does not fit ends in "...". Returns buffer.
  */
 const char *text_escape(char *buffer, size_t size, const char *bytes, size_t length);

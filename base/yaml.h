@@ -45,11 +45,11 @@ struct yaml_tree;
  * Parses one document. An empty one has a root that is an empty plain scalar.
  *
  * Errors: -EBADMSG with one or more problems added (file, line, column); -ENOMEM.
- * Owns:   *ret and every node in it live until yaml_free().
+ * Owns:   *ret and every node in it live until yaml_tree_free().
  */
 int yaml_parse(struct yaml_tree **ret, const char *file, const char *text, size_t length,
 	       const struct yaml_limits *limits, struct problems *problems);
-struct yaml_tree *yaml_free(struct yaml_tree *tree);
+struct yaml_tree *yaml_tree_free(struct yaml_tree *tree);
 
 /* The root; it may be modified by yaml_merge() only. */
 struct yaml_node *yaml_root(const struct yaml_tree *tree);
