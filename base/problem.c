@@ -90,3 +90,49 @@ void problems_add_at(struct problems *problems, const struct yaml_node *node, co
 	add(problems, node->file, node->line, node->column, key, format, arguments);
 	va_end(arguments);
 }
+
+static int compare_places(const struct problem *a, const struct problem *b)
+{
+	int order = strcmp(a->file ? a->file : "", b->file ? b->file : "");
+
+	if (order != 0)
+		return order;
+	if (a->line != b->line)
+		return a->line < b->line ? -1 : 1;
+	if (a->column != b->column)
+		return a->column < b->column ? -1 : 1;
+	return 0;
+}
+
+/* Whether one of those before says the same of the same place. */
+static bool is_repeated(const struct problem *items, size_t at)
+{
+	for (size_t i = at; i > 0 && compare_places(&items[i - 1], &items[at]) == 0; i--)
+		if (strcmp(items[i - 1].text, items[at].text) == 0)
+			return true;
+	return false;
+}
+
+void problems_sort(struct problems *problems)
+{
+	struct problem *items = problems->items;
+	size_t kept = 0;
+
+	/* By insertion: there are at most PROBLEMS_MAX, and those at one place keep their order. */
+	for (size_t i = 1; i < problems->count; i++) {
+		struct problem problem = items[i];
+		size_t at = i;
+
+		for (; at > 0 && compare_places(&items[at - 1], &problem) > 0; at--)
+			items[at] = items[at - 1];
+		items[at] = problem;
+	}
+	for (size_t i = 0; i < problems->count; i++) {
+		items[kept] = items[i];
+		if (is_repeated(items, kept))
+			problem_done(&items[kept]);
+		else
+			kept++;
+	}
+	problems->count = kept;
+}

@@ -36,6 +36,10 @@ void problems_add(struct problems *problems, const char *file, unsigned line, un
 void problems_add_at(struct problems *problems, const struct yaml_node *node, const char *key,
 		     const char *format, ...) printf_(4, 5);
 
+/* Sorts by file, line and column, keeps the order of those at one place, and drops repeated ones.
+ */
+void problems_sort(struct problems *problems);
+
 static inline bool problems_any(const struct problems *problems)
 {
 	return problems->count > 0 || problems->lost > 0;

@@ -383,6 +383,25 @@ static void problems_are_printable_and_bounded(void **state)
 	assert_int_equal(problems.lost, 3);
 }
 
+static void problems_are_sorted_and_said_once(void **state)
+{
+	static const char *const expected[] = { "first", "second", "third", "fourth", "fifth" };
+	cleanup_(problems_done) struct problems problems = { 0 };
+
+	(void)state;
+	problems_add(&problems, "b", 1, 1, NULL, "fifth");
+	problems_add(&problems, "a", 2, 1, NULL, "third");
+	problems_add(&problems, "a", 2, 1, NULL, "fourth");
+	problems_add(&problems, "a", 2, 1, NULL, "third");
+	problems_add(&problems, "a", 1, 9, NULL, "second");
+	problems_add(&problems, "b", 1, 1, NULL, "fifth");
+	problems_add(&problems, NULL, 7, 1, NULL, "first");
+	problems_sort(&problems);
+	assert_int_equal(problems.count, ARRAY_SIZE(expected));
+	for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
+		assert_string_equal(problems.items[i].text, expected[i]);
+}
+
 /* Every beginning of a text that uses everything, and every text with one byte less: under the
  * sanitizers. */
 static void no_text_is_misread(void **state)
@@ -430,6 +449,7 @@ int main(void)
 		cmocka_unit_test(a_merge_takes_null_on_either_side),
 		cmocka_unit_test(unknown_keys_name_the_nearest),
 		cmocka_unit_test(problems_are_printable_and_bounded),
+		cmocka_unit_test(problems_are_sorted_and_said_once),
 		cmocka_unit_test(no_text_is_misread),
 	};
 
