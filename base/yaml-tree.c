@@ -11,7 +11,8 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 
-enum { CHUNK_SIZE = 16384 };
+/* Each chunk is twice as large as the one before: most trees are one board's. */
+enum { CHUNK_FIRST = 1024, CHUNK_LAST = 65536 };
 
 struct yaml_chunk {
 	struct yaml_chunk *next;
@@ -47,8 +48,12 @@ void *yaml_tree_alloc(struct yaml_tree *tree, size_t size)
 
 	size = (size + alignof(max_align_t) - 1) / alignof(max_align_t) * alignof(max_align_t);
 	if (!chunk || chunk->size - chunk->used < size) {
-		size_t room = size > CHUNK_SIZE ? size : CHUNK_SIZE;
+		size_t room = chunk ? 2 * chunk->size : CHUNK_FIRST;
 
+		if (room > CHUNK_LAST)
+			room = CHUNK_LAST;
+		if (room < size)
+			room = size;
 		chunk = calloc(1, sizeof(*chunk) + room);
 		if (!chunk)
 			return NULL;
@@ -346,6 +351,25 @@ int yaml_merge(struct yaml_tree **ret, const struct yaml_node *below, const stru
 		return -ENOMEM;
 	if (!below && !over)
 		tree->root->kind = YAML_MAPPING;
+	*ret = take_ptr(tree);
+	return 0;
+}
+
+int yaml_copy_without(struct yaml_tree **ret, const struct yaml_node *node, const char *const *keys)
+{
+	cleanup_(yaml_tree_freep) struct yaml_tree *tree = NULL;
+	struct yaml_node **link;
+	int r = yaml_merge(&tree, NULL, node);
+
+	if (r < 0)
+		return r;
+	link = &tree->root->first;
+	while (tree->root->kind == YAML_MAPPING && *link) {
+		if (is_one_of((*link)->key, strlen((*link)->key), keys))
+			*link = (*link)->next;
+		else
+			link = &(*link)->next;
+	}
 	*ret = take_ptr(tree);
 	return 0;
 }

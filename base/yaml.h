@@ -51,7 +51,7 @@ int yaml_parse(struct yaml_tree **ret, const char *file, const char *text, size_
 	       const struct yaml_limits *limits, struct problems *problems);
 struct yaml_tree *yaml_tree_free(struct yaml_tree *tree);
 
-/* The root; it may be modified by yaml_merge() only. */
+/* The root. The tree stays as it is: what an alias stands for shares its children. */
 struct yaml_node *yaml_root(const struct yaml_tree *tree);
 
 /* The child with this key, or NULL; NULL and non-mappings have no children. */
@@ -69,6 +69,10 @@ int yaml_to_bool(const struct yaml_node *node);
  * sequences are replaced. Each node keeps the place that it came from. Either may be NULL.
  */
 int yaml_merge(struct yaml_tree **ret, const struct yaml_node *below, const struct yaml_node *over);
+
+/* Copies a mapping into a new tree, except these of its keys (ends with NULL). */
+int yaml_copy_without(struct yaml_tree **ret, const struct yaml_node *node,
+		      const char *const *keys);
 
 /*
  * Adds a problem for each key of mapping that is not in known (ends with NULL), with the nearest

@@ -344,6 +344,20 @@ static void a_merge_takes_null_on_either_side(void **state)
 	assert_null(yaml_root(tree)->first);
 }
 
+static void a_copy_may_leave_keys_out(void **state)
+{
+	static const char *const keys[] = { "a", "d", NULL };
+	cleanup_(yaml_tree_freep) struct yaml_tree *one = parse("a: 1\nb: {a: 2}\nd: 3\n");
+	cleanup_(yaml_tree_freep) struct yaml_tree *copy = NULL;
+
+	(void)state;
+	assert_int_equal(yaml_copy_without(&copy, yaml_root(one), keys), 0);
+	assert_string_equal(yaml_root(copy)->first->key, "b");
+	assert_null(yaml_root(copy)->first->next);
+	assert_string_equal(yaml_get(yaml_root(copy)->first, "a")->text, "2");
+	assert_non_null(yaml_get(yaml_root(one), "d"));
+}
+
 static void unknown_keys_name_the_nearest(void **state)
 {
 	static const char *const known[] = { "power", "console", NULL };
@@ -447,6 +461,7 @@ int main(void)
 		cmocka_unit_test(size_is_bounded),
 		cmocka_unit_test(a_merge_is_deep_and_keeps_origins),
 		cmocka_unit_test(a_merge_takes_null_on_either_side),
+		cmocka_unit_test(a_copy_may_leave_keys_out),
 		cmocka_unit_test(unknown_keys_name_the_nearest),
 		cmocka_unit_test(problems_are_printable_and_bounded),
 		cmocka_unit_test(problems_are_sorted_and_said_once),
