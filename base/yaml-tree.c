@@ -109,9 +109,12 @@ static int compare_entries(const void *left, const void *right)
 /* Of several entries with one key the first stays; a later one is a fault unless it was merged. */
 static int drop_repeated(struct entry *entries, size_t n, struct problems *problems)
 {
-	free_ struct entry **sorted = calloc(n, sizeof(struct entry *));
+	free_ struct entry **sorted = NULL;
 	const struct entry *kept;
 
+	if (n < 2)
+		return 0;
+	sorted = calloc(n, sizeof(struct entry *));
 	if (!sorted)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)

@@ -55,14 +55,11 @@ struct config_limits {
 struct config {
 	mode_t socket_mode;
 	char *socket_group;				   /* or NULL */
-	char **listen;					   /* ends with NULL; not yet served */
-	char *tokens_file;				   /* or NULL */
 	char **admins;					   /* ends with NULL */
 	char **file_roots;				   /* ends with NULL; absolute */
 	json_t *variables;				   /* object of texts */
 	uint64_t overall_us, infra_teardown_us, daemon_us; /* default timeouts */
 	struct config_limits limits;
-	char *job_users; /* or NULL */
 
 	struct config_dut *duts; /* in the order of the files */
 	size_t n_duts;

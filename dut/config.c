@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/config.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/attr.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "dut/config-internal.h"
+
+/*
+ * dutd.yaml is read first, then the types, then the DUTs. What is wrong is noted and reading goes
+ * on, so that a person sees all of it at once; a configuration with a problem is never returned.
+ * Every tree is kept: nodes of it belong to the configuration.
+ */
+
+enum { USEC_PER_SEC = 1000000 };
+
+/* dutd trusts its configuration; these only catch a wrong file. */
+static const struct yaml_limits config_yaml_limits = {
+	.max_bytes = 16 << 20,
+	.max_nodes = 1000000,
+	.max_depth = 32,
+};
+
+CLEANUP_DEFINE(struct config *, config_free)
+CLEANUP_DEFINE(struct yaml_tree *, yaml_tree_free)
+
+static void free_texts(char **texts)
+{
+	for (char **text = texts; text && *text; text++)
+		free(*text);
+	free(texts);
+}
+
+struct config *config_free(struct config *config)
+{
+	if (!config)
+		return NULL;
+	free(config->socket_group);
+	free_texts(config->admins);
+	free_texts(config->file_roots);
+	json_decref(config->variables);
+	for (size_t i = 0; i < config->n_duts; i++)
+		config_dut_done(&config->duts[i]);
+	free(config->duts);
+	if (config->private) {
+		for (size_t i = 0; i < config->private->n_trees; i++)
+			(void)yaml_tree_free(config->private->trees[i]);
+		free(config->private->trees);
+		free(config->private->names);
+		free(config->private);
+	}
+	free(config);
+	return NULL;
+}
+
+int config_keep_tree(struct config_loader *loader, struct yaml_tree *tree)
+{
+	struct config_private *private = loader->config->private;
+	struct yaml_tree **trees;
+
+	trees = reallocarray(private->trees, private->n_trees + 1, sizeof(struct yaml_tree *));
+	if (!trees) {
+		(void)yaml_tree_free(tree);
+		return -ENOMEM;
+	}
+	private->trees = trees;
+	trees[private->n_trees++] = tree;
+	return 0;
+}
+
+/* ---- dutd.yaml ---- */
+
+static void read_socket(const struct config_section *api, struct config *config)
+{
+	static const char *const known[] = { "mode", "group", NULL };
+	struct config_section socket;
+	const struct yaml_node *mode;
+	const char *text;
+
+	config_section_at(&socket, api, "socket", known);
+	config_read_text(&socket, "group", &config->socket_group);
+	mode = config_get(&socket, "mode");
+	text = mode ? config_node_text(&socket, mode) : NULL;
+	if (!text)
+		return;
+	if (strlen(text) < 3 || strlen(text) > 4 || strspn(text, "01234567") != strlen(text) ||
+	    (strlen(text) == 4 && text[0] != '0'))
+		config_problem(&socket, mode, "needs to be octal, such as \"0660\"");
+	else
+		config->socket_mode = (mode_t)strtoul(text, NULL, 8);
+}
+
+/* Folders that file: URLs may name; compared by name, so they have to be exact. */
+static void check_file_roots(const struct config_section *api)
+{
+	const struct yaml_node *roots = config_get(api, "file_roots");
+
+	if (!roots || roots->kind != YAML_SEQUENCE)
+		return;
+	YAML_FOREACH(child, roots)
+		if (child->kind == YAML_SCALAR &&
+		    (child->text[0] != '/' || strstr(child->text, "/../") ||
+		     (child->length >= 3 && strcmp(child->text + child->length - 3, "/..") == 0)))
+			problems_add_at(api->loader->problems, child, "api.file_roots",
+					"file_roots: '%s' is no absolute path without '..'",
+					child->text);
+}
+
+static void read_api(const struct config_section *root, struct config *config)
+{
+	static const char *const known[] = { "socket", "listen",     "tokens_file",
+					     "admins", "file_roots", NULL };
+	struct config_section api;
+
+	config_section_at(&api, root, "api", known);
+	read_socket(&api, config);
+	config_refuse_not_yet(&api, "listen", "api.listen");
+	config_refuse_not_yet(&api, "tokens_file", "api.tokens_file");
+	config_read_texts(&api, "admins", &config->admins);
+	config_read_texts(&api, "file_roots", &config->file_roots);
+	check_file_roots(&api);
+}
+
+static void require_positive(const struct config_section *section, const char *key, uint64_t value)
+{
+	const struct yaml_node *node = config_get(section, key);
+
+	if (node && value == 0)
+		config_problem(section, node, "needs to be more than 0");
+}
+
+static void read_positive_duration(const struct config_section *section, const char *key,
+				   uint64_t *ret_us)
+{
+	config_read_duration(section, key, ret_us);
+	require_positive(section, key, *ret_us);
+}
+
+static void read_positive_size(const struct config_section *section, const char *key, uint64_t *ret)
+{
+	config_read_size(section, key, ret);
+	require_positive(section, key, *ret);
+}
+
+static void read_limits(const struct config_section *root, struct config_limits *limits)
+{
+	static const char *const known[] = {
+		"overall", "job_file", "bucket", "bucket_files", "console_log", "waiting_jobs", NULL
+	};
+	struct config_section section;
+
+	config_section_at(&section, root, "limits", known);
+	read_positive_duration(&section, "overall", &limits->overall_us);
+	read_positive_size(&section, "job_file", &limits->job_file);
+	read_positive_size(&section, "bucket", &limits->bucket);
+	read_positive_size(&section, "console_log", &limits->console_log);
+	config_read_count(&section, "bucket_files", &limits->bucket_files);
+	config_read_count(&section, "waiting_jobs", &limits->waiting_jobs);
+}
+
+static void read_timeouts(const struct config_section *root, struct config *config)
+{
+	static const char *const known[] = { "overall", "infra_teardown", "daemon", NULL };
+	struct config_section section;
+	const struct yaml_node *overall;
+
+	config_section_at(&section, root, "timeouts", known);
+	read_positive_duration(&section, "overall", &config->overall_us);
+	read_positive_duration(&section, "infra_teardown", &config->infra_teardown_us);
+	read_positive_duration(&section, "daemon", &config->daemon_us);
+	overall = config_get(&section, "overall");
+	if (config->overall_us <= config->limits.overall_us)
+		return;
+	if (overall)
+		config_problem(&section, overall, "is more than limits.overall");
+	else
+		config->overall_us = config->limits.overall_us;
+}
+
+static void refuse_misplaced(struct config_loader *loader, const struct yaml_node *root)
+{
+	static const char *const folders[] = { "duts", "types", "pdus", NULL };
+
+	for (size_t i = 0; folders[i]; i++) {
+		const struct yaml_node *node = yaml_get(root, folders[i]);
+
+		if (node)
+			problems_add(loader->problems, node->file, node->key_line, node->key_column,
+				     folders[i], "%s stand in files of %s.d beside this one",
+				     folders[i], folders[i]);
+	}
+}
+
+static void read_root(struct config_loader *loader, const struct yaml_node *node)
+{
+	/* The last three are refused by name. */
+	static const char *const known[] = { "api",  "variables", "timeouts", "job_users", "limits",
+					     "duts", "types",	  "pdus",     NULL };
+	struct config *config = loader->config;
+	struct config_section root;
+
+	config_section_init(&root, loader, "", node, known);
+	read_api(&root, config);
+	config_read_variables(&root, config->variables);
+	read_limits(&root, &config->limits);
+	read_timeouts(&root, config);
+	config_refuse_not_yet(&root, "job_users", "job_users");
+	refuse_misplaced(loader, root.mapping);
+}
+
+/* ---- files ---- */
+
+/* Parses one file; *ret_root stays NULL when it has a problem. A negative code: not read. */
+static int read_file(struct config_loader *loader, const char *path,
+		     const struct yaml_node **ret_root, struct error *err)
+{
+	cleanup_(yaml_tree_freep) struct yaml_tree *tree = NULL;
+	close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	free_ char *text = NULL;
+	size_t length;
+	int r;
+
+	if (fd < 0)
+		return error_errno(err, "%s", path);
+	r = file_read_fd(&text, &length, fd, config_yaml_limits.max_bytes, err);
+	if (r < 0)
+		return error_prefix(err, r, "%s", path);
+	r = yaml_parse(&tree, path, text, length, &config_yaml_limits, loader->problems);
+	if (r == -EBADMSG)
+		return 0;
+	if (r < 0 || config_keep_tree(loader, take_ptr(tree)) < 0) {
+		loader->out_of_memory = true;
+		return 0;
+	}
+	*ret_root = yaml_root(loader->config->private->trees[loader->config->private->n_trees - 1]);
+	return 0;
+}
+
+typedef void (*file_fn)(struct config_loader *loader, const struct yaml_node *root);
+
+static bool ends_in(const char *name, const char *end)
+{
+	size_t length = strlen(name), end_length = strlen(end);
+
+	return length > end_length && strcmp(name + length - end_length, end) == 0;
+}
+
+static void read_folder_entry(struct config_loader *loader, const char *folder, const char *name,
+			      file_fn fn)
+{
+	const struct yaml_node *root = NULL;
+	free_ char *path = NULL;
+	struct error err;
+	int r;
+
+	if (asprintf(&path, "%s/%s", folder, name) < 0) {
+		path = NULL;
+		loader->out_of_memory = true;
+		return;
+	}
+	if (ends_in(name, ".yml")) {
+		problems_add(loader->problems, path, 0, 0, NULL, "rename to .yaml");
+		return;
+	}
+	r = read_file(loader, path, &root, &err);
+	if (r < 0)
+		problems_add(loader->problems, path, 0, 0, NULL, "%s", err.text);
+	else if (root)
+		fn(loader, root);
+}
+
+/* Files that an editor or a package manager leaves behind are neither. */
+static int is_configuration(const struct dirent *entry)
+{
+	return entry->d_name[0] != '.' &&
+	       (ends_in(entry->d_name, ".yaml") || ends_in(entry->d_name, ".yml"));
+}
+
+/* The order of bytes, whatever the locale. */
+static int compare_names(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void read_folder(struct config_loader *loader, const char *beside, const char *name,
+			file_fn fn)
+{
+	struct dirent **entries = NULL;
+	free_ char *folder = NULL;
+	int n;
+
+	if (asprintf(&folder, "%s/%s", beside, name) < 0) {
+		folder = NULL;
+		loader->out_of_memory = true;
+		return;
+	}
+	n = scandir(folder, &entries, is_configuration, compare_names);
+	if (n < 0 && errno == ENOMEM)
+		loader->out_of_memory = true;
+	else if (n < 0 && errno != ENOENT)
+		problems_add(loader->problems, folder, 0, 0, NULL, "%s", strerror(errno));
+	for (int i = 0; i < n; i++) {
+		read_folder_entry(loader, folder, entries[i]->d_name, fn);
+		free(entries[i]);
+	}
+	free(entries);
+}
+
+static void refuse_pdus(struct config_loader *loader, const struct yaml_node *root)
+{
+	if (root->kind != YAML_MAPPING)
+		return;
+	YAML_FOREACH(child, root)
+		problems_add(loader->problems, child->file, child->key_line, child->key_column,
+			     child->key, "not yet: pdus.d");
+}
+
+/* ---- all of it ---- */
+
+static struct config *new_config(void)
+{
+	struct config *config = calloc(1, sizeof(*config));
+
+	if (!config)
+		return NULL;
+	config->socket_mode = 0660;
+	config->overall_us = UINT64_C(6) * 3600 * USEC_PER_SEC;
+	config->infra_teardown_us = UINT64_C(600) * USEC_PER_SEC;
+	config->daemon_us = UINT64_C(600) * USEC_PER_SEC;
+	config->limits = (struct config_limits){
+		.overall_us = UINT64_C(24) * 3600 * USEC_PER_SEC,
+		.job_file = UINT64_C(1) << 20,
+		.bucket = UINT64_C(4) << 30,
+		.bucket_files = 100000,
+		.console_log = UINT64_C(2) << 30,
+		.waiting_jobs = 1000,
+	};
+	config->private = calloc(1, sizeof(*config->private));
+	config->variables = json_object();
+	if (!config->private || !config->variables)
+		return config_free(config);
+	return config;
+}
+
+/* The path as an absolute one: messages and relative paths of the files then mean one place. */
+static char *absolute_path(const char *path)
+{
+	free_ char *here = NULL;
+	char *absolute = NULL;
+
+	if (path[0] == '/')
+		return strdup(path);
+	here = getcwd(NULL, 0);
+	if (!here || asprintf(&absolute, "%s/%s", here, path) < 0)
+		return NULL;
+	return absolute;
+}
+
+static int load(struct config_loader *loader, const char *path, struct error *err)
+{
+	const struct yaml_node *root = NULL;
+	free_ char *absolute = absolute_path(path), *folder = NULL;
+	int r;
+
+	if (!absolute)
+		return error_oom(err);
+	r = read_file(loader, absolute, &root, err);
+	if (r < 0)
+		return r;
+	if (root)
+		read_root(loader, root);
+	folder = strndup(absolute, (size_t)(strrchr(absolute, '/') - absolute));
+	if (!folder)
+		return error_oom(err);
+	read_folder(loader, folder, "types.d", config_read_types);
+	read_folder(loader, folder, "pdus.d", refuse_pdus);
+	read_folder(loader, folder, "duts.d", config_read_duts);
+	config_index_names(loader);
+	return 0;
+}
+
+int config_load(struct config **ret, const char *path, struct problems *problems, struct error *err)
+{
+	cleanup_(config_freep) struct config *config = new_config();
+	struct config_loader loader = { .config = config, .problems = problems };
+	int r;
+
+	if (!config)
+		return error_oom(err);
+	r = load(&loader, path, err);
+	free(loader.types);
+	if (r < 0)
+		return r;
+	if (loader.out_of_memory)
+		return error_oom(err);
+	if (problems_any(problems)) {
+		problems_sort(problems);
+		return error_set(err, -EBADMSG, "%s: %zu problems", path,
+				 problems->count + problems->lost);
+	}
+	*ret = take_ptr(config);
+	return 0;
+}
