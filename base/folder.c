@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/folder.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/text.h"
+
+enum { TEXT_MAX = 120 }; /* bytes of a name in an error text */
+
+static const char *printable(char buffer[static TEXT_MAX], const char *name)
+{
+	return text_escape(buffer, TEXT_MAX, name, strlen(name));
+}
+
+/* Goes one folder down; takes dir_fd's place. */
+static int step(int *dir_fd, const char *name, uint64_t *made, struct error *err)
+{
+	int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	close_ int fd = openat(*dir_fd, name, flags);
+	char text[TEXT_MAX];
+
+	if (fd < 0 && errno == ENOENT && made) {
+		if (mkdirat(*dir_fd, name, 0755) < 0 && errno != EEXIST)
+			return error_errno(err, "cannot make the folder '%s'",
+					   printable(text, name));
+		*made += 1;
+		fd = openat(*dir_fd, name, flags);
+	}
+	if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
+		return error_set(err, -ENOTDIR, "'%s' is no folder", printable(text, name));
+	if (fd < 0)
+		return error_errno(err, "cannot open the folder '%s'", printable(text, name));
+
+	(void)close_fd(*dir_fd);
+	*dir_fd = take_fd(&fd);
+	return 0;
+}
+
+static int walk(int *ret_fd, int dir_fd, const char *path, uint64_t *made, struct error *err)
+{
+	close_ int fd = openat(dir_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return error_errno(err, "cannot open the folder");
+
+	while (*path) {
+		size_t length = strcspn(path, "/");
+		char name[NAME_MAX + 1];
+
+		if (length == 0 || length > NAME_MAX)
+			return error_set(err, -EINVAL, "a path with a name of %zu bytes", length);
+		memcpy(name, path, length);
+		name[length] = '\0';
+		if (strcmp(name, "..") == 0)
+			return error_set(err, -EINVAL, "a path with '..'");
+		r = step(&fd, name, made, err);
+		if (r < 0)
+			return r;
+		path += length;
+		path += *path == '/';
+	}
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+int folder_open(int *ret_fd, int dir_fd, const char *path, struct error *err)
+{
+	return walk(ret_fd, dir_fd, path, NULL, err);
+}
+
+int folder_make(int *ret_fd, int dir_fd, const char *path, uint64_t *made, struct error *err)
+{
+	return walk(ret_fd, dir_fd, path, made, err);
+}
+
+static int open_dir(DIR **ret, int dir_fd, const char *name, struct error *err)
+{
+	close_ int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char text[TEXT_MAX];
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir)
+		return error_errno(err, "cannot open the folder '%s'", printable(text, name));
+	(void)take_fd(&fd);
+	*ret = dir;
+	return 0;
+}
+
+/* The next name that is neither "." nor ".."; 0 at the end. */
+static int next_name(DIR *dir, const char **ret, struct error *err)
+{
+	const struct dirent *found;
+
+	do {
+		errno = 0;
+		found = readdir(dir);
+	} while (found && (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0));
+	if (!found && errno)
+		return error_errno(err, "cannot read a folder");
+	*ret = found ? found->d_name : NULL;
+	return found ? 1 : 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+char **folder_list_free(char **names)
+{
+	for (char **name = names; name && *name; name++)
+		free(*name);
+	free(names);
+	return NULL;
+}
+
+int folder_list(char ***ret, int dir_fd, uint64_t max, struct error *err)
+{
+	cleanup_(folder_list_freep) char **names = NULL;
+	closedir_ DIR *dir = NULL;
+	size_t count = 0, room = 0;
+	const char *name = NULL;
+	int r = open_dir(&dir, dir_fd, ".", err);
+
+	if (r < 0)
+		return r;
+	assert(dir);
+	names = calloc(1, sizeof(*names));
+	if (!names)
+		return error_oom(err);
+
+	while ((r = next_name(dir, &name, err)) > 0) {
+		if (count >= max)
+			return error_set(err, -E2BIG, "more than %llu names in a folder",
+					 (unsigned long long)max);
+		if (count + 1 >= room) {
+			char **more;
+
+			room = room * 2 + 64;
+			more = reallocarray(names, room, sizeof(*names));
+			if (!more)
+				return error_oom(err);
+			names = more;
+		}
+		names[count] = strdup(name);
+		if (!names[count])
+			return error_oom(err);
+		names[++count] = NULL;
+	}
+	if (r < 0)
+		return r;
+	qsort(names, count, sizeof(*names), compare_names);
+	*ret = take_ptr(names);
+	return 0;
+}
+
+int folder_is_empty(int dir_fd, struct error *err)
+{
+	closedir_ DIR *dir = NULL;
+	const char *name = NULL;
+	int r = open_dir(&dir, dir_fd, ".", err);
+
+	if (r < 0)
+		return r;
+	assert(dir);
+	r = next_name(dir, &name, err);
+	return r < 0 ? r : !r;
+}
+
+static int clear_below(int dir_fd, const char *name, unsigned depth, struct error *err)
+{
+	closedir_ DIR *dir = NULL;
+	char text[TEXT_MAX];
+	const char *inner = NULL;
+	int r;
+
+	if (depth > FOLDER_DEPTH_MAX)
+		return error_set(err, -ELOOP, "more than %d folders inside each other",
+				 FOLDER_DEPTH_MAX);
+	r = open_dir(&dir, dir_fd, name, err);
+	if (r < 0)
+		return r;
+	assert(dir);
+
+	while ((r = next_name(dir, &inner, err)) > 0) {
+		int fd = dirfd(dir);
+
+		assert(inner);
+		if (unlinkat(fd, inner, 0) == 0)
+			continue;
+		if (errno != EISDIR)
+			return error_errno(err, "cannot remove '%s'", printable(text, inner));
+		r = clear_below(fd, inner, depth + 1, err);
+		if (r < 0)
+			return r;
+		if (unlinkat(fd, inner, AT_REMOVEDIR) < 0)
+			return error_errno(err, "cannot remove the folder '%s'",
+					   printable(text, inner));
+	}
+	return r;
+}
+
+int folder_clear(int dir_fd, struct error *err)
+{
+	return clear_below(dir_fd, ".", 0, err);
+}
