@@ -100,16 +100,14 @@ static int write_header(struct pack *pack, const struct stat *found, const char 
 	return 0;
 }
 
-static int pack_file(struct pack *pack, int dir_fd, const char *name, struct error *err)
+/* Packs an open file as what pack->path says. */
+static int pack_fd(struct pack *pack, int fd, struct error *err)
 {
-	/* O_NONBLOCK: should it have become a fifo. */
-	int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-	close_ int fd = openat(dir_fd, name, flags);
 	struct stat found;
 	uint64_t left;
 	int r;
 
-	if (fd < 0 || fstat(fd, &found) < 0)
+	if (fstat(fd, &found) < 0)
 		return path_error(pack, -errno, "read", err);
 	if (!S_ISREG(found.st_mode))
 		return path_error(pack, -EINVAL, "read", err);
@@ -132,6 +130,25 @@ static int pack_file(struct pack *pack, int dir_fd, const char *name, struct err
 		left -= (size_t)n;
 	}
 	return 0;
+}
+
+static int pack_file(struct pack *pack, int dir_fd, const char *name, struct error *err)
+{
+	/* O_NONBLOCK: should it have become a fifo. */
+	int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+	close_ int fd = openat(dir_fd, name, flags);
+
+	if (fd < 0)
+		return path_error(pack, -errno, "read", err);
+	return pack_fd(pack, fd, err);
+}
+
+static int pack_member(struct pack *pack, const struct archive_member *member, struct error *err)
+{
+	if (strlen(member->name) >= sizeof(pack->path))
+		return error_set(err, -ENAMETOOLONG, "a name to pack is too long");
+	strcpy(pack->path, member->name);
+	return pack_fd(pack, member->fd, err);
 }
 
 static int pack_link(struct pack *pack, int dir_fd, const char *name, const struct stat *found,
@@ -242,6 +259,12 @@ static int open_writer(struct pack *pack, struct error *err)
 
 int archive_pack(int out_fd, int dir_fd, const char *const *names, struct error *err)
 {
+	return archive_pack_members(out_fd, dir_fd, names, NULL, 0, err);
+}
+
+int archive_pack_members(int out_fd, int dir_fd, const char *const *names,
+			 const struct archive_member *members, size_t n_members, struct error *err)
+{
 	free_ struct pack *pack = calloc(1, sizeof(*pack));
 	cleanup_(archive_write_freep) struct archive *archive = archive_write_new();
 	utf8_ struct utf8_scope scope = utf8_enter();
@@ -254,6 +277,8 @@ int archive_pack(int out_fd, int dir_fd, const char *const *names, struct error 
 	r = open_writer(pack, err);
 	for (; r == 0 && *names; names++)
 		r = pack_top(pack, dir_fd, *names, err);
+	for (size_t i = 0; r == 0 && i < n_members; i++)
+		r = pack_member(pack, &members[i], err);
 	if (r == 0 && archive_write_close(archive) < ARCHIVE_WARN)
 		r = archive_fault(pack, err);
 	/*

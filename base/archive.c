@@ -495,3 +495,36 @@ int archive_unpack(int archive_fd, int dir_fd, const struct archive_unpack_optio
 	*ret_bytes = unpack.bytes;
 	return 0;
 }
+
+static int search(int archive_fd, const char *path, struct error *err)
+{
+	cleanup_(archive_read_freep) struct archive *archive = NULL;
+	size_t length = strlen(path);
+	struct archive_entry *entry;
+	struct item item;
+	int r = open_archive(&archive, archive_fd, err);
+
+	if (r < 0)
+		return r;
+	while ((r = archive_read_next_header(archive, &entry)) != ARCHIVE_EOF) {
+		if (r < ARCHIVE_WARN)
+			return archive_fault(archive, err);
+		r = check_entry(&item, entry, err);
+		if (r < 0)
+			return r;
+		/* Itself, or something in it. */
+		if (strncmp(item.path, path, length) == 0 &&
+		    (item.path[length] == '\0' || item.path[length] == '/'))
+			return 1;
+	}
+	return 0;
+}
+
+int archive_has(int archive_fd, const char *path, struct error *err)
+{
+	utf8_ struct utf8_scope scope = utf8_enter();
+	char clean[PATH_MAX];
+	const char *fault = clean_path(clean, path);
+
+	return fault ? refuse(path, fault, err) : search(archive_fd, clean, err);
+}

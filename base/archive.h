@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -48,3 +49,22 @@ int archive_unpack(int archive_fd, int dir_fd, const struct archive_unpack_optio
  * Blocks: on the disk and on out_fd.
  */
 int archive_pack(int out_fd, int dir_fd, const char *const *names, struct error *err);
+
+/* A regular file that gets a name of its own in an archive. */
+struct archive_member {
+	const char *name; /* "a/b.bin" */
+	int fd;		  /* read from its present position on; borrowed */
+};
+
+/* The same, followed by n_members members. Without names (ends with NULL) dir_fd is not used. */
+int archive_pack_members(int out_fd, int dir_fd, const char *const *names,
+			 const struct archive_member *members, size_t n_members, struct error *err);
+
+/*
+ * Whether an archive has a file, link or folder at path ("a/b.bin"): 1 or 0.
+ *
+ * Errors: as of archive_unpack(), also for an entry that it would refuse before it comes to path,
+ *         and for a path that leaves the folder.
+ * Blocks: on the disk.
+ */
+int archive_has(int archive_fd, const char *path, struct error *err);

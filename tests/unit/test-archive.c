@@ -679,6 +679,50 @@ static void packing_stays_in_the_folder(void **state)
 	(void)close(tar.fd);
 }
 
+static void a_file_gets_another_name_in_the_archive(void **state)
+{
+	static const char *const nothing[] = { NULL };
+	const struct box *box = *state;
+	struct archive_member members[2] = { { .name = "boot/kernel" }, { .name = "empty" } };
+	struct error err;
+	struct tar tar;
+
+	make_file(box->root, "vmlinuz-6.1", "a kernel");
+	make_file(box->root, "nothing", "");
+	members[0].fd = openat(box->root, "vmlinuz-6.1", O_RDONLY | O_CLOEXEC);
+	members[1].fd = openat(box->root, "nothing", O_RDONLY | O_CLOEXEC);
+	tar_open(&tar);
+	assert_int_equal(archive_pack_members(tar.fd, -1, nothing, members, 2, &err), 0);
+	(void)close(members[0].fd);
+	(void)close(members[1].fd);
+
+	assert_int_equal(archive_has(tar.fd, "boot/kernel", &err), 1);
+	assert_int_equal(archive_has(tar.fd, "boot", &err), 1);
+	assert_int_equal(archive_has(tar.fd, "./boot//kernel", &err), 1);
+	assert_int_equal(archive_has(tar.fd, "boo", &err), 0);
+	assert_int_equal(archive_has(tar.fd, "boot/kernel/x", &err), 0);
+	assert_int_equal(archive_has(tar.fd, "../empty", &err), -EINVAL);
+	assert_string_equal(err.text, "entry '../empty' leaves the folder");
+	assert_int_equal(unpack(box, &tar, &err), 0);
+	assert_content(box->dir, "boot/kernel", "a kernel");
+	assert_content(box->dir, "empty", "");
+}
+
+static void a_hostile_archive_is_not_searched(void **state)
+{
+	struct error err;
+	struct tar tar;
+
+	(void)state;
+	tar_open(&tar);
+	tar_add(&tar, '0', "../evil", "", "x", 1);
+	tar_add(&tar, '0', "good", "", "x", 1);
+	tar_end(&tar);
+	assert_int_equal(archive_has(tar.fd, "good", &err), -EINVAL);
+	assert_string_equal(err.text, "entry '../evil' leaves the folder");
+	(void)close(tar.fd);
+}
+
 static void a_reader_that_goes_away_is_an_error(void **state)
 {
 	static const char *const all[] = { ".", NULL };
@@ -720,6 +764,8 @@ int main(void)
 		ARCHIVE_TEST(what_was_packed_comes_out_again),
 		ARCHIVE_TEST(the_same_folder_gives_the_same_bytes),
 		ARCHIVE_TEST(packing_stays_in_the_folder),
+		ARCHIVE_TEST(a_file_gets_another_name_in_the_archive),
+		ARCHIVE_TEST(a_hostile_archive_is_not_searched),
 		ARCHIVE_TEST(a_reader_that_goes_away_is_an_error),
 	};
 
