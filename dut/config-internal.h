@@ -91,5 +91,15 @@ void config_read_duts(struct config_loader *loader, const struct yaml_node *root
 
 void config_dut_done(struct config_dut *dut);
 
+/* Whether a node's key is a legal name; notes a problem if not. */
+bool config_is_name(struct config_loader *loader, const struct yaml_node *node);
+
+/* ---- config-hardware.c ---- */
+
+/* Power, consoles and deploy of a DUT, and the short forms for all of it. */
+void config_read_hardware(const struct config_section *section, struct config_dut *dut);
+
+/* ---- config.c ---- */
+
 /* Keeps a tree for as long as the configuration lives; frees it when memory runs out. */
 int config_keep_tree(struct config_loader *loader, struct yaml_tree *tree);
