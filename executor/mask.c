@@ -65,12 +65,12 @@ static int by_length(const void *a, const void *b)
 	return first < second ? 1 : first > second ? -1 : 0;
 }
 
-int mask_init(struct mask *mask, json_t *environ)
+int mask_init(struct mask *mask, json_t *variables)
 {
 	int r;
 
 	*mask = (struct mask){ 0 };
-	for (void *i = json_object_iter(environ); i; i = json_object_iter_next(environ, i)) {
+	for (void *i = json_object_iter(variables); i; i = json_object_iter_next(variables, i)) {
 		const char *value = json_string_value(json_object_iter_value(i));
 
 		if (!value || !is_secret(json_object_iter_key(i)))

@@ -17,8 +17,8 @@ struct mask {
 	size_t count;
 };
 
-/* environ: an object of texts, or NULL. Errors: -ENOMEM. */
-int mask_init(struct mask *mask, json_t *environ);
+/* variables: an object of texts, or NULL. Errors: -ENOMEM. */
+int mask_init(struct mask *mask, json_t *variables);
 void mask_done(struct mask *mask);
 
 /* Replaces in place; a secret becomes "***", so the text never grows. */

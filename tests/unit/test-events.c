@@ -40,12 +40,12 @@ static void clean(struct place *place)
 
 static struct events *open_events(struct place *place)
 {
-	json_t *id = json_string("17"), *environ = json_pack("{s:s}", "A_TOKEN", "hunter2");
+	json_t *id = json_string("17"), *variables = json_pack("{s:s}", "A_TOKEN", "hunter2");
 	const struct events_config config = {
 		.dir_fd = place->dir_fd,
 		.dut = "bbb-1",
 		.job = id,
-		.environ = environ,
+		.environ = variables,
 		.written = count,
 		.data = place,
 	};
@@ -54,7 +54,7 @@ static struct events *open_events(struct place *place)
 
 	assert_int_equal(events_open(&events, &config, &err), 0);
 	json_decref(id);
-	json_decref(environ);
+	json_decref(variables);
 	return events;
 }
 

@@ -6,9 +6,9 @@
 #include "base/cleanup.h"
 #include "executor/mask.h"
 
-static void make(struct mask *mask, const char *environ)
+static void make(struct mask *mask, const char *variables)
 {
-	json_t *object = json_loads(environ, 0, NULL);
+	json_t *object = json_loads(variables, 0, NULL);
 
 	assert_non_null(object);
 	assert_int_equal(mask_init(mask, object), 0);

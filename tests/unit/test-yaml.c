@@ -269,6 +269,7 @@ static void depth_is_bounded(void **state)
 	cleanup_(yaml_tree_freep) struct yaml_tree *tree = parse(legal);
 
 	(void)state;
+	assert_non_null(tree);
 	refuse(lists, "1:33: nested deeper than 32 levels");
 	refuse(mappings, "1:129: nested deeper than 32 levels");
 	refuse(dashes, "1:65: nested deeper than 32 levels");
