@@ -201,28 +201,25 @@ class Lab:
         """Writes duts.d/NAME.yaml."""
         self.write(f'etc/duts.d/{name}.yaml', json.dumps({name: keys}, indent=1) + '\n')
 
-    def sim(self, name, script, **keys):
-        """A sim board; script is the text of its script, see dutd.yaml(5)."""
+    def sim(self, name, script, options=None, **keys):
+        """
+        A sim board; script is the text of its script, options are further keys of `sim:`, see
+        dutd.yaml(5).
+        """
         path = self.write(f'boards/{name}/script', script.rstrip('\n') + '\n')
-        self.board(name, {
-            'power': {'driver': 'sim', 'script': path},
-            'console': {'driver': 'sim'},
-            **keys,
-        })
+        self.board(name, {'sim': {'script': path, **(options or {})}, **keys})
 
-    def uboot(self, name, **keys):
+    def uboot(self, name, options=None, **keys):
         """A QEMU board that runs Debian's U-Boot: a prompt in a fifth of a second."""
         if not os.path.exists(UBOOT) or shutil.which('qemu-system-i386') is None:
             raise unittest.SkipTest('u-boot-qemu or qemu-system-x86 is not installed')
-        self.board(name, {
-            'qemu': {'arch': 'i386', 'machine': 'pc', 'memory': '512M', 'firmware': UBOOT},
-            **keys,
-        })
+        qemu = {'arch': 'i386', 'machine': 'pc', 'memory': '512M', 'firmware': UBOOT}
+        self.board(name, {'qemu': {**qemu, **(options or {})}, **keys})
 
-    def linux(self, name, **keys):
+    def linux(self, name, options=None, **keys):
         """A QEMU board that boots what its job deploys; needs file_roots for linux_artifacts()."""
         linux_artifacts()
-        self.board(name, {'qemu': {'arch': 'amd64', 'memory': '256M'}, **keys})
+        self.board(name, {'qemu': {'arch': 'amd64', 'memory': '256M', **(options or {})}, **keys})
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
