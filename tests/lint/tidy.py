@@ -28,7 +28,7 @@ def check_one(root, build, path):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     # stderr counts suppressed warnings; it matters only when there was no check at all.
     text = done.stdout if done.stdout.strip() or done.returncode == 0 else done.stderr
-    return text.replace(root + '/', '').rstrip()
+    return text.replace(f'{build}/../', '').replace(f'{root}/', '').rstrip()
 
 
 def check(root, build):
