@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/pattern.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include "base/cleanup.h"
+
+/*
+ * A pattern is somebody else's, and so is the text that it is tried on, so the time of a search is
+ * bounded. PCRE2's match limit alone does not do that: it counts anew for each byte at which a
+ * match may start, and compiled code (JIT) does not count what a single repeat costs. So:
+ *
+ * - a line is searched in windows of start positions. A short line, which is what consoles send, is
+ *   one window: one call of compiled code, with a match limit so small that the worst case is
+ *   FAST_STEPS;
+ * - a window that runs over that limit is searched again by the interpreter, which counts every
+ *   step, a few start positions at a time, with STEPS_MAX for each of them and a limit of processor
+ *   time for the whole line.
+ *
+ * The clock is the thread's processor time, so that a busy machine does not change results.
+ */
+enum {
+	REGEX_BYTES_MAX = 16384,
+	STEPS_MAX = 1000000,  /* of the interpreter, for one start position: about 20 ms */
+	DEPTH_MAX = 250000,   /* a group that repeats over a line of 64 KiB needs 131,072 */
+	HEAP_KIB_MAX = 32768, /* of the interpreter; given back after the line */
+	FAST_STEPS = 50000000,
+	SHORT_LINE = 1024,  /* bytes; searched at once */
+	FAST_WINDOW = 64,   /* start positions of a longer one */
+	CAREFUL_WINDOW = 4, /* start positions between two looks at the clock */
+	SEARCH_US = 100000, /* processor time for one line */
+	US_PER_S = 1000000,
+	NS_PER_US = 1000,
+};
+
+struct pattern {
+	char *text;
+	pcre2_code *code;
+	pcre2_match_data *found; /* room for the span only */
+	pcre2_match_context *limits;
+	bool anchored; /* can start at the first byte only */
+	bool wants_line_end;
+};
+
+/* What stands before the place where the rewriter is. */
+enum before { BEFORE_NOTHING, BEFORE_TEXT, BEFORE_LINE_END };
+
+/*
+ * A walk over the regex that changes what must not mean what the library takes it for. origin tells
+ * for each byte of out where it came from, so that an error points at what the person wrote.
+ */
+struct rewriter {
+	const char *in;
+	size_t length, at;
+	char *out;
+	size_t *origin;
+	size_t used;
+	unsigned depth, lookbehind; /* of groups; depth of the outermost lookbehind, or 0 */
+	bool extended;		    /* (?x): blanks and comments are nothing */
+	bool line_end;		    /* one was seen */
+	bool carriage_return;	    /* stands directly before */
+	enum before before;
+};
+
+/* The longest growth: `{,` becomes `{0,`, one LF becomes `\R`. */
+enum { GROWTH = 2 };
+
+static bool ahead(const struct rewriter *w, const char *text)
+{
+	size_t length = strlen(text);
+
+	return w->length - w->at >= length && memcmp(w->in + w->at, text, length) == 0;
+}
+
+static void emit(struct rewriter *w, char byte)
+{
+	w->out[w->used] = byte;
+	w->origin[w->used++] = w->at < w->length ? w->at : w->length;
+}
+
+static void copy(struct rewriter *w, size_t count)
+{
+	for (; count > 0 && w->at < w->length; count--) {
+		emit(w, w->in[w->at]);
+		w->at++;
+	}
+}
+
+/* Copies up to and with the end, which may be missing. */
+static void copy_through(struct rewriter *w, const char *end)
+{
+	while (w->at < w->length && !ahead(w, end))
+		copy(w, 1);
+	copy(w, strlen(end));
+}
+
+static void saw_line_end(struct rewriter *w)
+{
+	w->before = BEFORE_LINE_END;
+	w->line_end = true;
+}
+
+/* An LF in the regex stands for the line's end, which is CR LF, unless a CR is asked for before it.
+ * A lookbehind takes no \R, for its length is not fixed. */
+static void rewrite_line_feed(struct rewriter *w, size_t count, bool after_carriage_return)
+{
+	if (w->lookbehind || after_carriage_return) {
+		copy(w, count);
+	} else {
+		emit(w, '\\');
+		emit(w, 'R');
+		w->at += count;
+	}
+	saw_line_end(w);
+}
+
+static int rewrite_end_of_subject(struct rewriter *w, struct error *err)
+{
+	if (w->before == BEFORE_TEXT)
+		return error_set(err, -EINVAL,
+				 "`\\z` behind text never matches, for each line is followed by CR "
+				 "LF; use `$`");
+	copy(w, 2);
+	return 0;
+}
+
+static int rewrite_escape(struct rewriter *w, bool after_carriage_return, struct error *err)
+{
+	switch (w->at + 1 < w->length ? w->in[w->at + 1] : '\0') {
+	case 'n':
+		rewrite_line_feed(w, 2, after_carriage_return);
+		return 0;
+	case 'z':
+		return rewrite_end_of_subject(w, err);
+	case 'G': /* where a search begins, which is nothing that a person sees: the line's start */
+		emit(w, '\\');
+		emit(w, 'A');
+		w->at += 2;
+		return 0;
+	case 'A':
+	case 'b':
+	case 'B':
+	case 'K':
+		copy(w, 2);
+		return 0;
+	case 'Z':
+		w->line_end = true;
+		copy(w, 2);
+		return 0;
+	case 'r':
+	case 'R':
+	case 's':
+	case 'v':
+	case 'W':
+	case 'D':
+	case 'H':
+		if (ahead(w, "\\r") || ahead(w, "\\R"))
+			w->line_end = true;
+		w->before = BEFORE_LINE_END;
+		copy(w, 2);
+		return 0;
+	case 'Q':
+		w->before = BEFORE_TEXT;
+		copy_through(w, "\\E");
+		return 0;
+	case 'c':
+		w->before = BEFORE_TEXT;
+		copy(w, 3);
+		return 0;
+	default:
+		w->before = BEFORE_TEXT;
+		copy(w, 2);
+		return 0;
+	}
+}
+
+/* A class is copied as it is: there \R has no meaning, and $ is a character. */
+static void copy_class(struct rewriter *w)
+{
+	w->before = BEFORE_TEXT;
+	copy(w, 1);
+	if (ahead(w, "^")) {
+		w->before = BEFORE_LINE_END;
+		copy(w, 1);
+	}
+	if (ahead(w, "]"))
+		copy(w, 1);
+	while (w->at < w->length && !ahead(w, "]")) {
+		if (ahead(w, "\\n") || ahead(w, "\\r") || ahead(w, "\\s") || ahead(w, "\n"))
+			w->before = BEFORE_LINE_END;
+		if (ahead(w, "\\Q"))
+			copy_through(w, "\\E");
+		else if (ahead(w, "[:") && memmem(w->in + w->at, w->length - w->at, ":]", 2))
+			copy_through(w, ":]");
+		else
+			copy(w, ahead(w, "\\") ? 2 : 1);
+	}
+	copy(w, 1); /* nothing when the class is not closed: the library says so */
+}
+
+static void enter_group(struct rewriter *w)
+{
+	if (ahead(w, "(?#") || ahead(w, "(*")) {
+		copy_through(w, ")");
+		return;
+	}
+	w->depth++;
+	if (!w->lookbehind && (ahead(w, "(?<=") || ahead(w, "(?<!")))
+		w->lookbehind = w->depth;
+	w->before = BEFORE_NOTHING;
+	copy(w, 1);
+	if (ahead(w, "?"))
+		copy(w, 1);
+}
+
+static void leave_group(struct rewriter *w)
+{
+	if (w->lookbehind == w->depth)
+		w->lookbehind = 0;
+	if (w->depth > 0)
+		w->depth--;
+	w->before = w->line_end ? BEFORE_LINE_END : BEFORE_TEXT;
+	copy(w, 1);
+}
+
+/* `{,3}` is a repeat in Python and in later releases of the library, not in this one. */
+static void rewrite_brace(struct rewriter *w)
+{
+	size_t digits = 0;
+
+	while (w->at + 2 + digits < w->length && strchr("0123456789", w->in[w->at + 2 + digits]) &&
+	       w->in[w->at + 2 + digits])
+		digits++;
+	if (w->before == BEFORE_NOTHING || !ahead(w, "{,") || digits == 0 ||
+	    w->at + 2 + digits >= w->length || w->in[w->at + 2 + digits] != '}') {
+		copy(w, 1);
+		return;
+	}
+	copy(w, 1);
+	emit(w, '0');
+	copy(w, digits + 2);
+}
+
+static void rewrite_extended(struct rewriter *w)
+{
+	if (ahead(w, "#"))
+		while (w->at < w->length && !ahead(w, "\n") && !ahead(w, "\r"))
+			copy(w, 1);
+	else
+		copy(w, 1);
+}
+
+static int rewrite_next(struct rewriter *w, struct error *err)
+{
+	char byte = w->in[w->at];
+	bool after_carriage_return = w->carriage_return;
+
+	w->carriage_return = byte == '\r' || ahead(w, "\\r");
+	if (w->extended && byte && strchr("# \t\r\n\v\f", byte)) {
+		rewrite_extended(w);
+		return 0;
+	}
+
+	switch (byte) {
+	case '\\':
+		return rewrite_escape(w, after_carriage_return, err);
+	case '[':
+		copy_class(w);
+		return 0;
+	case '(':
+		enter_group(w);
+		return 0;
+	case ')':
+		leave_group(w);
+		return 0;
+	case '{':
+		rewrite_brace(w);
+		return 0;
+	case '\n':
+		rewrite_line_feed(w, 1, after_carriage_return);
+		return 0;
+	case '\r':
+		saw_line_end(w);
+		copy(w, 1);
+		return 0;
+	case '|':
+		w->before = BEFORE_NOTHING;
+		copy(w, 1);
+		return 0;
+	case '$':
+		w->line_end = true;
+		copy(w, 1);
+		return 0;
+	case '^':
+	case '*':
+	case '+':
+	case '?':
+	case '}':
+		copy(w, 1);
+		return 0;
+	default:
+		w->before = BEFORE_TEXT;
+		copy(w, 1);
+		return 0;
+	}
+}
+
+/* Whether the regex begins with flags that hold an x, as in `(?xi)`. */
+static bool starts_extended(const char *regex, size_t length)
+{
+	if (length < 3 || memcmp(regex, "(?", 2) != 0)
+		return false;
+	for (size_t i = 2; i < length && regex[i] && strchr("aimsxnJU", regex[i]); i++)
+		if (regex[i] == 'x')
+			return true;
+	return false;
+}
+
+static int rewrite(struct rewriter *w, size_t *ret_offset, struct error *err)
+{
+	w->extended = starts_extended(w->in, w->length);
+	while (w->at < w->length) {
+		int r = rewrite_next(w, err);
+
+		if (r < 0) {
+			*ret_offset = w->at;
+			return r;
+		}
+	}
+	w->origin[w->used] = w->length;
+	return 0;
+}
+
+CLEANUP_DEFINE(struct pattern *, pattern_free)
+CLEANUP_DEFINE(pcre2_compile_context *, pcre2_compile_context_free)
+CLEANUP_DEFINE(pcre2_match_data *, pcre2_match_data_free)
+
+static int compile(struct pattern *pattern, const struct rewriter *w, size_t *ret_offset,
+		   struct error *err)
+{
+	cleanup_(pcre2_compile_context_freep) pcre2_compile_context *context =
+		pcre2_compile_context_create(NULL);
+	PCRE2_SIZE offset = 0;
+	uint32_t options = 0;
+	int code = 0;
+
+	if (!context)
+		return error_oom(err);
+	(void)pcre2_set_newline(context, PCRE2_NEWLINE_ANYCRLF);
+	(void)pcre2_set_bsr(context, PCRE2_BSR_ANYCRLF);
+
+	/* A console's bytes are no text in any encoding: the regex must not ask for one. */
+	pattern->code = pcre2_compile((PCRE2_SPTR)w->out, w->used,
+				      PCRE2_NEVER_UTF | PCRE2_NEVER_UCP | PCRE2_USE_OFFSET_LIMIT,
+				      &code, &offset, context);
+	if (!pattern->code) {
+		char text[160];
+
+		(void)pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof(text));
+		if (code == PCRE2_ERROR_NOMEMORY)
+			return error_oom(err);
+		*ret_offset = w->origin[offset < w->used ? offset : w->used];
+		return error_set(err, -EINVAL, "%s", text);
+	}
+
+	/* Fails where writable memory may not become code; the interpreter does the same then. */
+	(void)pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE);
+
+	(void)pcre2_pattern_info(pattern->code, PCRE2_INFO_ALLOPTIONS, &options);
+	pattern->anchored = options & PCRE2_ANCHORED;
+	return 0;
+}
+
+int pattern_new(struct pattern **ret, const char *regex, size_t length, size_t *ret_offset,
+		struct error *err)
+{
+	cleanup_(pattern_freep) struct pattern *pattern = NULL;
+	free_ char *out = NULL;
+	free_ size_t *origin = NULL;
+	struct rewriter w = { .in = regex, .length = length };
+	int r;
+
+	if (length > REGEX_BYTES_MAX) {
+		*ret_offset = REGEX_BYTES_MAX;
+		return error_set(err, -EINVAL, "regular expression is longer than %d bytes",
+				 REGEX_BYTES_MAX);
+	}
+
+	pattern = calloc(1, sizeof(*pattern));
+	w.out = out = malloc(GROWTH * length + 1);
+	w.origin = origin = calloc(GROWTH * length + 1, sizeof(*origin));
+	if (!pattern || !out || !origin)
+		return error_oom(err);
+	r = rewrite(&w, ret_offset, err);
+	if (r < 0)
+		return r;
+	pattern->wants_line_end = w.line_end;
+
+	pattern->text = strndup(regex, length);
+	pattern->found = pcre2_match_data_create(1, NULL);
+	pattern->limits = pcre2_match_context_create(NULL);
+	if (!pattern->text || !pattern->found || !pattern->limits)
+		return error_oom(err);
+	(void)pcre2_set_depth_limit(pattern->limits, DEPTH_MAX);
+	(void)pcre2_set_heap_limit(pattern->limits, HEAP_KIB_MAX);
+
+	r = compile(pattern, &w, ret_offset, err);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(pattern);
+	return 0;
+}
+
+struct pattern *pattern_free(struct pattern *pattern)
+{
+	if (!pattern)
+		return NULL;
+	pcre2_match_context_free(pattern->limits);
+	pcre2_match_data_free(pattern->found);
+	pcre2_code_free(pattern->code);
+	free(pattern->text);
+	free(pattern);
+	return NULL;
+}
+
+const char *pattern_text(const struct pattern *pattern)
+{
+	return pattern->text;
+}
+
+bool pattern_wants_line_end(const struct pattern *pattern)
+{
+	return pattern->wants_line_end;
+}
+
+/* One line that is being searched. */
+struct search {
+	struct pattern *pattern;
+	const char *subject;
+	size_t length;
+	size_t start, end; /* of the match */
+	uint64_t since_us; /* processor time at the beginning; 0: not looked at yet */
+};
+
+static uint64_t processor_us(void)
+{
+	struct timespec now = { 0 };
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / NS_PER_US;
+}
+
+static bool out_of_time(struct search *search)
+{
+	uint64_t now_us = processor_us();
+
+	if (!search->since_us)
+		search->since_us = now_us;
+	return now_us - search->since_us > SEARCH_US;
+}
+
+/* Tries the start positions from `at` to `last`: 1, 0, or a negative errno. */
+static int try(struct search *search, size_t at, size_t last, uint32_t steps, uint32_t options,
+	       pcre2_match_data *found)
+{
+	struct pattern *pattern = search->pattern;
+	PCRE2_SIZE *span;
+	int code;
+
+	(void)pcre2_set_match_limit(pattern->limits, steps);
+	(void)pcre2_set_offset_limit(pattern->limits, last);
+	code = pcre2_match(pattern->code, (PCRE2_SPTR)search->subject, search->length, at, options,
+			   found, pattern->limits);
+	if (code == PCRE2_ERROR_NOMATCH)
+		return 0;
+	if (code == PCRE2_ERROR_NOMEMORY)
+		return -ENOMEM;
+	if (code < 0)
+		return -EOVERFLOW; /* a limit, or a recursion that would not end */
+
+	span = pcre2_get_ovector_pointer(found);
+	search->start = span[0] < span[1] ? span[0] : span[1];
+	search->end = span[1];
+	return 1;
+}
+
+static int try_carefully(struct search *search, size_t at, size_t last)
+{
+	/* Of its own, for it keeps the memory that the interpreter needed. */
+	cleanup_(pcre2_match_data_freep) pcre2_match_data *found = pcre2_match_data_create(1, NULL);
+
+	if (!found)
+		return -ENOMEM;
+	for (; at <= last; at += CAREFUL_WINDOW) {
+		size_t end = last - at < CAREFUL_WINDOW ? last : at + CAREFUL_WINDOW - 1;
+		int r;
+
+		if (out_of_time(search))
+			return -EOVERFLOW;
+		r = try(search, at, end, STEPS_MAX, PCRE2_NO_JIT, found);
+		if (r != 0)
+			return r;
+	}
+	return 0;
+}
+
+static int search_windows(struct search *search)
+{
+	bool whole = search->pattern->anchored || search->length <= SHORT_LINE;
+	size_t window = whole ? search->length + 1 : FAST_WINDOW;
+	size_t starts = search->pattern->anchored ? 1 : window;
+	size_t steps = FAST_STEPS / ((search->length + 1) * starts) + 1;
+
+	for (size_t at = 0; at <= search->length; at += window) {
+		size_t last = search->length - at < window ? search->length : at + window - 1;
+		int r = try(search, at, last, (uint32_t)steps, 0, search->pattern->found);
+
+		if (r == -EOVERFLOW)
+			r = try_carefully(search, at, search->pattern->anchored ? at : last);
+		if (r != 0)
+			return r;
+		if (!whole && out_of_time(search))
+			return -EOVERFLOW;
+	}
+	return 0;
+}
+
+int pattern_search(struct pattern *pattern, const char *subject, size_t length, size_t *ret_start,
+		   size_t *ret_end)
+{
+	struct search search = { .pattern = pattern, .subject = subject, .length = length };
+	int r = search_windows(&search);
+
+	if (r > 0) {
+		*ret_start = search.start;
+		*ret_end = search.end;
+	}
+	return r;
+}
