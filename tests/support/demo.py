@@ -84,14 +84,23 @@ def write_configuration(folder, accel):
         file.write(text)
 
 
+def output_of(options):
+    """The folder that the person wants the results in, or None."""
+    for i, option in enumerate(options):
+        name, equals, value = option.partition('=')
+        if name == '--output':
+            return value if equals else options[i + 1] if i + 1 < len(options) else ''
+    return None
+
+
 class Demo:
     def __init__(self, job, options):
         self.job = job
         self.options = options
         self.running = None  # the `dut` that the person looks at
         self.interrupted = None
-        self.results = None
-        if not any(option.split('=')[0] == '--output' for option in options):
+        self.results = output_of(options)
+        if self.results is None:
             name = os.path.splitext(os.path.basename(job))[0]
             self.results = os.path.join(os.path.dirname(DEMO_DIR), 'results', name)
             self.options = [*options, '--output', self.results]
@@ -132,7 +141,7 @@ class Demo:
 
     def tell(self, status, seconds):
         try:
-            with open(os.path.join(self.results or '', 'result.json'), encoding='utf-8') as file:
+            with open(os.path.join(self.results, 'result.json'), encoding='utf-8') as file:
                 result = json.load(file)
         except (OSError, ValueError):
             say(f'exit status {status} after {seconds:.1f} s')
