@@ -240,7 +240,7 @@ static void long_texts_are_not_multiplied(void **state)
 
 	(void)state;
 	assert_non_null(text);
-	memcpy(text, "a: &a ", 6);
+	(void)strcpy(text, "a: &a ");
 	memset(text + 6, 'x', 500000);
 	used = 500006;
 	for (int i = 0; i < 10; i++)
