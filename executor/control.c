@@ -12,29 +12,14 @@
 
 #include "base/attr.h"
 #include "base/cleanup.h"
-#include "base/list.h"
 #include "base/log.h"
+#include "executor/peer.h"
 
 enum {
 	BACKLOG = 8,
-	QUEUE_MAX = 64,		    /* packets that wait for a dutd that does not read */
 	PACKETS_AT_ONCE = 512,	    /* read before others have a turn: more than a socket holds */
 	HELLO_TIMEOUT_US = 5000000, /* from connect to hello */
 	HELLO_ACCURACY_US = 100000,
-};
-
-/* A packet that waits. It has no fds: only hello carries some, and that is never queued. */
-struct waiting {
-	struct list link; /* peer.waiting */
-	json_t *packet;
-};
-
-struct peer {
-	struct control *control;
-	int fd;
-	sd_event_source *io, *timer; /* timer: until its hello */
-	struct list waiting;
-	unsigned n_waiting;
 };
 
 struct control {
@@ -43,28 +28,12 @@ struct control {
 	sd_event_source *listening;
 	struct peer *peer;	/* said hello */
 	struct peer *candidate; /* has not yet */
+	sd_event_source *timer; /* how long the candidate may take */
 	json_t *open;		/* the power request without an answer */
 	uint64_t number;	/* of the last request */
 };
 
-static struct peer *peer_free(struct peer *peer)
-{
-	if (peer) {
-		LIST_FOREACH_SAFE(link, after, &peer->waiting) {
-			struct waiting *waiting = CONTAINER_OF(link, struct waiting, link);
-
-			json_decref(waiting->packet);
-			free(waiting);
-		}
-		peer->io = sd_event_source_disable_unref(peer->io);
-		peer->timer = sd_event_source_disable_unref(peer->timer);
-		(void)close_fd(peer->fd);
-		free(peer);
-	}
-	return NULL;
-}
-
-CLEANUP_DEFINE(struct peer *, peer_free)
+CLEANUP_DEFINE(struct control *, control_free)
 
 /* Ends the present connection; the open request stays open. */
 static void lose_peer(struct control *control, const char *why)
@@ -74,65 +43,12 @@ static void lose_peer(struct control *control, const char *why)
 	control->config.handlers->lost(control->config.data);
 }
 
-static void wait_in_queue(struct peer *peer, json_t *packet)
-{
-	struct waiting *waiting = malloc(sizeof(*waiting));
-
-	if (!waiting || peer->n_waiting == QUEUE_MAX) {
-		free(waiting);
-		json_decref(packet);
-		lose_peer(peer->control, "dutd does not read");
-		return;
-	}
-	waiting->packet = packet;
-	list_append(&peer->waiting, &waiting->link);
-	if (peer->n_waiting++ == 0)
-		(void)sd_event_source_set_io_events(peer->io, EPOLLIN | EPOLLOUT);
-}
-
 void control_send(struct control *control, json_t *packet)
 {
-	struct peer *peer = control->peer;
-	struct error err;
-	int r;
-
-	if (!peer) {
+	if (control->peer)
+		peer_send(control->peer, packet);
+	else
 		json_decref(packet);
-		return;
-	}
-	if (peer->n_waiting > 0) {
-		wait_in_queue(peer, packet);
-		return;
-	}
-	r = packet_send(peer->fd, json_incref(packet), NULL, 0, &err);
-	if (r == -EAGAIN) {
-		wait_in_queue(peer, packet);
-		return;
-	}
-	json_decref(packet);
-	if (r < 0)
-		lose_peer(control, err.text);
-}
-
-static void send_waiting(struct peer *peer)
-{
-	LIST_FOREACH_SAFE(link, after, &peer->waiting) {
-		struct waiting *waiting = CONTAINER_OF(link, struct waiting, link);
-		struct error err;
-		int r = packet_send(peer->fd, json_incref(waiting->packet), NULL, 0, &err);
-
-		if (r == -EAGAIN)
-			return;
-		if (r < 0) {
-			lose_peer(peer->control, err.text);
-			return;
-		}
-		list_remove(&waiting->link);
-		json_decref(waiting->packet);
-		free(waiting);
-		peer->n_waiting--;
-	}
-	(void)sd_event_source_set_io_events(peer->io, EPOLLIN);
 }
 
 void control_ask(struct control *control, json_t *request)
@@ -173,10 +89,9 @@ static const char *get_text(const json_t *packet, const char *key)
 
 /* ---- what an accepted dutd says ---- */
 
-static void on_go(struct control *control, const json_t *packet, int fds[static PACKET_FDS_MAX])
+static void on_go(struct control *control, const json_t *packet)
 {
 	(void)packet;
-	(void)fds;
 	control->config.handlers->go(control->config.data);
 }
 
@@ -196,13 +111,12 @@ static void on_lend(struct control *control, const json_t *packet, int fds[stati
 	control->config.handlers->lend(&loan, control->config.data);
 }
 
-static void on_return(struct control *control, const json_t *packet, int fds[static PACKET_FDS_MAX])
+static void on_return(struct control *control, const json_t *packet)
 {
-	(void)fds;
 	control->config.handlers->give_back(get_number(packet, "gen"), control->config.data);
 }
 
-static void on_done(struct control *control, const json_t *packet, int fds[static PACKET_FDS_MAX])
+static void on_done(struct control *control, const json_t *packet)
 {
 	const struct control_answer answer = {
 		.ok = json_is_true(json_object_get(packet, "ok")),
@@ -212,7 +126,6 @@ static void on_done(struct control *control, const json_t *packet, int fds[stati
 						   : "dutd gives no reason",
 	};
 
-	(void)fds;
 	/* An answer names its request; one to an older request is late and means nothing. */
 	if (!control->open || get_number(packet, "n") != get_number(control->open, "n"))
 		return;
@@ -220,19 +133,16 @@ static void on_done(struct control *control, const json_t *packet, int fds[stati
 	control->config.handlers->answered(&answer, control->config.data);
 }
 
-static void on_cancel(struct control *control, const json_t *packet, int fds[static PACKET_FDS_MAX])
+static void on_cancel(struct control *control, const json_t *packet)
 {
-	(void)fds;
 	control->config.handlers->cancel(get_text(packet, "reason"), get_text(packet, "by"),
 					 get_text(packet, "why"), control->config.data);
 }
 
 /* dutd's answer to a packet that it does not know: nothing depends on it. */
-static void on_unknown(struct control *control, const json_t *packet,
-		       int fds[static PACKET_FDS_MAX])
+static void on_unknown(struct control *control, const json_t *packet)
 {
 	(void)control;
-	(void)fds;
 	log_msg(LOG_DEBUG, "dutd does not know the packet '%s'",
 		get_text(packet, "t") ? get_text(packet, "t") : "");
 }
@@ -242,17 +152,21 @@ static void handle_packet(struct control *control, const json_t *packet,
 {
 	static const struct {
 		const char *type;
-		void (*handle)(struct control *control, const json_t *packet,
-			       int fds[static PACKET_FDS_MAX]);
+		void (*handle)(struct control *control, const json_t *packet);
 	} packets[] = {
-		{ "go", on_go },     { "lend", on_lend },     { "return", on_return },
-		{ "done", on_done }, { "cancel", on_cancel }, { "unknown", on_unknown },
+		{ "go", on_go },	 { "return", on_return },   { "done", on_done },
+		{ "cancel", on_cancel }, { "unknown", on_unknown },
 	};
 	const char *type = get_text(packet, "t");
 
+	/* The one packet with fds. */
+	if (strcmp(type, "lend") == 0) {
+		on_lend(control, packet, fds);
+		return;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(packets); i++)
 		if (strcmp(type, packets[i].type) == 0) {
-			packets[i].handle(control, packet, fds);
+			packets[i].handle(control, packet);
 			return;
 		}
 	control_send(control, json_pack("{s:s, s:s}", "t", "unknown", "unknown", type));
@@ -276,7 +190,7 @@ static void read_peer(struct control *control)
 		int fds[PACKET_FDS_MAX];
 		json_t *packet = NULL;
 		struct error err;
-		int r = packet_receive(peer->fd, &packet, fds, &err);
+		int r = peer_receive(peer, &packet, fds, &err);
 
 		if (r == -EAGAIN)
 			return;
@@ -343,7 +257,7 @@ static int answer_hello(struct control *control, struct peer *peer, struct error
 	control->config.handlers->describe(hello, fds, control->config.data);
 	while (n_fds < PACKET_FDS_MAX && fds[n_fds] >= 0)
 		n_fds++;
-	return packet_send(peer->fd, hello, fds, n_fds, err);
+	return peer_send_fds(peer, hello, fds, n_fds, err);
 }
 
 /* The candidate becomes the peer. */
@@ -359,7 +273,7 @@ static void promote(struct control *control, const json_t *hello)
 	if (control->peer)
 		lose_peer(control, "another dutd has come");
 	control->candidate = NULL;
-	candidate->timer = sd_event_source_disable_unref(candidate->timer);
+	(void)sd_event_source_set_enabled(control->timer, SD_EVENT_OFF);
 	control->epoch = get_number(hello, "epoch");
 	r = answer_hello(control, candidate, &err);
 	if (r < 0) {
@@ -377,6 +291,7 @@ static void refuse_candidate(struct control *control, const char *why)
 {
 	log_msg(LOG_WARNING, "refused a control connection: %s", why);
 	control->candidate = peer_free(control->candidate);
+	(void)sd_event_source_set_enabled(control->timer, SD_EVENT_OFF);
 }
 
 static void read_candidate(struct control *control)
@@ -384,7 +299,7 @@ static void read_candidate(struct control *control)
 	int fds[PACKET_FDS_MAX];
 	json_t *hello = NULL;
 	struct error err;
-	int r = packet_receive(control->candidate->fd, &hello, fds, &err);
+	int r = peer_receive(control->candidate, &hello, fds, &err);
 
 	if (r == -EAGAIN)
 		return;
@@ -399,32 +314,22 @@ static void read_candidate(struct control *control)
 	json_decref(hello);
 }
 
-static int on_peer(sd_event_source *source, int fd, uint32_t revents, void *data)
+/* A connection has packets: the present one's or the candidate's. */
+static void on_readable(void *data)
 {
-	struct peer *peer = data;
-	struct control *control = peer->control;
+	struct control *control = data;
 
-	(void)source;
-	(void)fd;
-	if (peer == control->candidate) {
+	if (control->candidate)
 		read_candidate(control);
-		return 0;
-	}
-	if (revents & EPOLLOUT)
-		send_waiting(peer);
-	/* Sending may have ended the connection. */
-	if (control->peer == peer && revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
+	if (control->peer)
 		read_peer(control);
-	return 0;
 }
 
 static int on_hello_timeout(sd_event_source *source, uint64_t usec, void *data)
 {
-	struct peer *peer = data;
-
 	(void)source;
 	(void)usec;
-	refuse_candidate(peer->control, "it said no hello");
+	refuse_candidate(data, "it said no hello");
 	return 0;
 }
 
@@ -441,30 +346,28 @@ static int check_uid(const struct control *control, int fd, struct error *err)
 	return 0;
 }
 
-static int peer_new(struct peer **ret, struct control *control, int fd, struct error *err)
+/* Waits for the hello of a new connection; takes over fd. */
+static int admit(struct control *control, int fd, struct error *err)
 {
-	cleanup_(peer_freep) struct peer *peer = calloc(1, sizeof(*peer));
-	int r;
+	int r = check_uid(control, fd, err);
 
-	if (!peer) {
+	if (r < 0) {
 		(void)close_fd(fd);
-		return error_oom(err);
+		return r;
 	}
-	peer->control = control;
-	peer->fd = fd;
-	list_init(&peer->waiting);
-	r = sd_event_add_io(control->config.event, &peer->io, fd, EPOLLIN, on_peer, peer);
-	if (r < 0)
-		return error_code(err, r, "cannot watch a control connection");
-	(void)sd_event_source_set_description(peer->io, "control connection");
-	(void)sd_event_source_set_priority(peer->io, SD_EVENT_PRIORITY_IMPORTANT);
-	r = sd_event_add_time_relative(control->config.event, &peer->timer, CLOCK_BOOTTIME,
-				       HELLO_TIMEOUT_US, HELLO_ACCURACY_US, on_hello_timeout, peer);
-	if (r < 0)
+	/* The newest has the word; one that came before may have said its hello by now. */
+	if (control->candidate)
+		read_candidate(control);
+	if (control->candidate)
+		refuse_candidate(control, "another one came before its hello");
+	r = sd_event_source_set_time_relative(control->timer, HELLO_TIMEOUT_US);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(control->timer, SD_EVENT_ONESHOT);
+	if (r < 0) {
+		(void)close_fd(fd);
 		return error_code(err, r, "cannot time a control connection");
-	(void)sd_event_source_set_description(peer->timer, "wait for hello");
-	*ret = take_ptr(peer);
-	return 0;
+	}
+	return peer_new(&control->candidate, control->config.event, fd, on_readable, control, err);
 }
 
 static int on_listening(sd_event_source *source, int fd, uint32_t revents, void *data)
@@ -477,43 +380,47 @@ static int on_listening(sd_event_source *source, int fd, uint32_t revents, void 
 	(void)revents;
 	if (connection < 0)
 		return 0;
-	if (check_uid(control, connection, &err) < 0) {
+	if (admit(control, connection, &err) < 0)
 		log_msg(LOG_WARNING, "refused a control connection: %s", err.text);
-		(void)close_fd(connection);
-		return 0;
-	}
-	/* The newest has the word; one that came before may have said its hello by now. */
-	if (control->candidate)
-		read_candidate(control);
-	if (control->candidate)
-		refuse_candidate(control, "another one came before its hello");
-	if (peer_new(&control->candidate, control, connection, &err) < 0)
-		log_msg(LOG_WARNING, "%s", err.text);
+	return 0;
+}
+
+static int open_sources(struct control *control, struct error *err)
+{
+	sd_event *event = control->config.event;
+	int r;
+
+	r = sd_event_add_io(event, &control->listening, control->config.listen_fd, EPOLLIN,
+			    on_listening, control);
+	if (r >= 0)
+		r = sd_event_source_set_priority(control->listening, SD_EVENT_PRIORITY_IMPORTANT);
+	if (r >= 0)
+		r = sd_event_add_time(event, &control->timer, CLOCK_BOOTTIME, 0, HELLO_ACCURACY_US,
+				      on_hello_timeout, control);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(control->timer, SD_EVENT_OFF);
+	if (r < 0)
+		return error_code(err, r, "cannot wait for dutd");
+	(void)sd_event_source_set_description(control->listening, "control socket");
+	(void)sd_event_source_set_description(control->timer, "wait for hello");
 	return 0;
 }
 
 int control_new(struct control **ret, const struct control_config *config, struct error *err)
 {
-	struct control *control = calloc(1, sizeof(*control));
+	cleanup_(control_freep) struct control *control = calloc(1, sizeof(*control));
 	int r;
 
 	if (!control)
 		return error_oom(err);
 	control->config = *config;
 	control->epoch = config->epoch;
-	if (listen(config->listen_fd, BACKLOG) < 0) {
-		free(control);
+	r = open_sources(control, err);
+	if (r < 0)
+		return r;
+	if (listen(config->listen_fd, BACKLOG) < 0)
 		return error_errno(err, "cannot listen for dutd");
-	}
-	r = sd_event_add_io(config->event, &control->listening, config->listen_fd, EPOLLIN,
-			    on_listening, control);
-	if (r < 0) {
-		free(control);
-		return error_code(err, r, "cannot wait for dutd");
-	}
-	(void)sd_event_source_set_description(control->listening, "control socket");
-	(void)sd_event_source_set_priority(control->listening, SD_EVENT_PRIORITY_IMPORTANT);
-	*ret = control;
+	*ret = take_ptr(control);
 	return 0;
 }
 
@@ -521,6 +428,7 @@ struct control *control_free(struct control *control)
 {
 	if (control) {
 		control->listening = sd_event_source_disable_unref(control->listening);
+		control->timer = sd_event_source_disable_unref(control->timer);
 		control->candidate = peer_free(control->candidate);
 		control->peer = peer_free(control->peer);
 		json_decref(control->open);
@@ -531,8 +439,9 @@ struct control *control_free(struct control *control)
 
 void control_finish(struct control *control)
 {
-	if (control->peer && control->peer->n_waiting > 0)
-		send_waiting(control->peer);
+	if (!control->peer)
+		return;
+	peer_flush(control->peer);
 	/* Closing a socket with unread packets would give dutd an error instead of our last words.
 	 */
 	read_peer(control);

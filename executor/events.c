@@ -108,10 +108,12 @@ void events_begin(struct events *events, uint64_t now_us)
 
 double events_elapsed(const struct events *events, uint64_t now_us)
 {
+	uint64_t elapsed_ms;
+
 	if (!events->begun_us || now_us < events->begun_us)
 		return 0;
-	return (double)((now_us - events->begun_us + USEC_PER_MSEC / 2) / USEC_PER_MSEC) /
-	       msec_per_sec;
+	elapsed_ms = (now_us - events->begun_us + USEC_PER_MSEC / 2) / USEC_PER_MSEC;
+	return (double)elapsed_ms / msec_per_sec;
 }
 
 static void note_lost(struct events *events, int number)
@@ -188,7 +190,7 @@ json_t *events_line(const struct events *events, const char *bytes, size_t lengt
 	(void)text_escape(text, sizeof(text), bytes, length);
 	mask_text(&events->mask, text);
 	if (strlen(text) > max)
-		(void)strcpy(text + max - 3, "...");
+		memcpy(text + max - 3, "...", 4);
 	return json_string(text);
 }
 

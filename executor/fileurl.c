@@ -22,7 +22,7 @@ static int hex_value(char digit)
 {
 	if (digit >= '0' && digit <= '9')
 		return digit - '0';
-	digit = (char)tolower((unsigned char)digit);
+	digit |= 0x20; /* lower case */
 	return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
 }
 
@@ -40,15 +40,20 @@ static char *decode(const char *url)
 		return NULL;
 	path = to = malloc(strlen(from) + 1);
 	while (path && *from) {
-		int high = *from == '%' ? hex_value(from[1]) : -1;
-		int low = high >= 0 ? hex_value(from[2]) : -1;
+		unsigned char byte = (unsigned char)*from;
 
-		if (*from == '%' && (low < 0 || (high == 0 && low == 0))) {
-			free(path);
-			return NULL;
+		if (byte == '%') {
+			int high = hex_value(from[1]), low = high < 0 ? -1 : hex_value(from[2]);
+
+			byte = low < 0 ? 0 : (unsigned char)(high << 4 | low);
+			if (byte == 0) {
+				free(path);
+				return NULL;
+			}
+			from += 2;
 		}
-		*to++ = low >= 0 ? (char)(high * 16 + low) : *from;
-		from += low >= 0 ? 3 : 1;
+		memcpy(to++, &byte, 1);
+		from++;
 	}
 	if (path)
 		*to = '\0';
