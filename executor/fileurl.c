@@ -110,11 +110,9 @@ int fileurl_resolve(char **ret, const char *url, const json_t *roots, struct err
 	resolved = realpath(path, NULL);
 	if (!resolved)
 		return error_errno(err, "%.128s", url);
-	json_array_foreach(
-		roots, index,
-		root) if (json_is_string(root) &&
-			  lies_beneath(resolved,
-				       json_string_value(root))) return encode(ret, resolved, err);
+	json_array_foreach(roots, index, root)
+		if (json_is_string(root) && lies_beneath(resolved, json_string_value(root)))
+			return encode(ret, resolved, err);
 	return error_set(err, -EACCES, "%.128s lies outside of api.file_roots", url);
 }
 

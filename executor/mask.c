@@ -133,7 +133,8 @@ void mask_json(const struct mask *mask, json_t *value)
 	if (json_is_string(value)) {
 		mask_string(mask, value);
 	} else if (json_is_array(value)) {
-		json_array_foreach(value, index, item) mask_json(mask, item);
+		json_array_foreach(value, index, item)
+			mask_json(mask, item);
 	} else if (json_is_object(value)) {
 		for (void *i = json_object_iter(value); i; i = json_object_iter_next(value, i))
 			mask_json(mask, json_object_iter_value(i));
