@@ -145,9 +145,11 @@ static int pack_file(struct pack *pack, int dir_fd, const char *name, struct err
 
 static int pack_member(struct pack *pack, const struct archive_member *member, struct error *err)
 {
-	if (strlen(member->name) >= sizeof(pack->path))
+	size_t length = strlen(member->name);
+
+	if (length >= sizeof(pack->path))
 		return error_set(err, -ENAMETOOLONG, "a name to pack is too long");
-	strcpy(pack->path, member->name);
+	memcpy(pack->path, member->name, length + 1);
 	return pack_fd(pack, member->fd, err);
 }
 

@@ -52,8 +52,8 @@ int archive_pack(int out_fd, int dir_fd, const char *const *names, struct error 
 
 /* A regular file that gets a name of its own in an archive. */
 struct archive_member {
-	const char *name; /* "a/b.bin" */
-	int fd;		  /* read from its present position on; borrowed */
+	char *name; /* "a/b.bin" */
+	int fd;	    /* read from its present position on; borrowed */
 };
 
 /* The same, followed by n_members members. Without names (ends with NULL) dir_fd is not used. */

@@ -683,7 +683,8 @@ static void a_file_gets_another_name_in_the_archive(void **state)
 {
 	static const char *const nothing[] = { NULL };
 	const struct box *box = *state;
-	struct archive_member members[2] = { { .name = "boot/kernel" }, { .name = "empty" } };
+	char kernel[] = "boot/kernel", empty[] = "empty";
+	struct archive_member members[2] = { { .name = kernel }, { .name = empty } };
 	struct error err;
 	struct tar tar;
 
