@@ -13,7 +13,8 @@
 
 /* In the order of the manual. */
 static const struct verb *const verbs[] = {
-	&verb_version,
+	&verb_list, &verb_show,	  &verb_jobs,  &verb_job,
+	&verb_wait, &verb_cancel, &verb_power, &verb_version,
 };
 
 /* Refused by name. */

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/attr.h"
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "cli/options.h"
+#include "cli/session.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "cli/view.h"
+
+static const char *const header[] = { "ID",	"STATE",  "DUT",  "OWNER",
+				      "STATUS", "REASON", "NAME", NULL };
+
+/* A job moves through the states in this order, so that none is missed between two questions. */
+static const char *const unfinished[] = { "WAITING", "STARTING", "RUNNING", NULL };
+
+enum { PAGE = 500 };
+
+struct entry {
+	uint64_t id;
+	json_t *job; /* borrowed from struct found */
+};
+
+struct found {
+	struct entry *items;
+	size_t count;
+	json_t *answers; /* owns the jobs */
+};
+
+static int add(struct found *found, const json_t *answer, uint64_t *smallest)
+{
+	json_t *jobs = json_object_get(answer, "jobs"), *job;
+	char id[VIEW_ID_SIZE];
+	struct entry *items;
+	size_t i;
+
+	if (json_array_size(jobs) == 0)
+		return 0;
+	items = reallocarray(found->items, found->count + json_array_size(jobs), sizeof(*items));
+	if (!items || json_array_append(found->answers, jobs) < 0)
+		return say_exit(EXIT_INTERNAL, "out of memory");
+	found->items = items;
+	json_array_foreach(jobs, i, job) {
+		struct entry *entry = &items[found->count];
+
+		if (text_to_uint64(&entry->id, view_id(id, job), 1, UINT64_MAX, NULL) < 0)
+			continue;
+		entry->job = job;
+		found->count++;
+		if (entry->id < *smallest)
+			*smallest = entry->id;
+	}
+	return 0;
+}
+
+/* All jobs of a state (or of all, when it is ""), page by page. */
+static int ask_all(struct session *session, const char *state, struct found *found)
+{
+	uint64_t smallest = UINT64_MAX, before;
+	char limit[32], last[32] = "";
+	int code;
+
+	(void)snprintf(limit, sizeof(limit), "%d", PAGE);
+	do {
+		json_t *answer = NULL;
+
+		before = smallest;
+		if (!session_ask(
+			    session, "GET",
+			    client_path("/jobs?limit=%s&state=%s&before=%s", limit, state, last),
+			    NULL, CLIENT_ANSWER_TIMEOUT_S, &answer, &code))
+			return code;
+		code = add(found, answer, &smallest);
+		json_decref(answer);
+		(void)snprintf(last, sizeof(last), "%" PRIu64, smallest);
+	} while (code == 0 && smallest < before);
+	return code;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	uint64_t left = ((const struct entry *)a)->id, right = ((const struct entry *)b)->id;
+
+	return left < right ? -1 : left > right;
+}
+
+static void add_row(struct table *table, const json_t *job)
+{
+	char id[VIEW_ID_SIZE];
+
+	table_add(table, view_id(id, job));
+	table_add(table, view_text(job, "state"));
+	table_add(table, view_text(job, "dut"));
+	table_add(table, view_text(job, "owner"));
+	table_add(table, view_text(job, "status"));
+	table_add(table, view_text(job, "reason"));
+	table_add(table, view_text(job, "name"));
+}
+
+static int print_jobs(const struct cli *cli, struct found *found)
+{
+	struct table table;
+	int r = 0;
+
+	table_init(&table, header);
+	if (found->count > 0)
+		qsort(found->items, found->count, sizeof(*found->items), by_id);
+	for (size_t i = 0; i < found->count; i++) {
+		/* The later answer, of a job that changed its state meanwhile. */
+		if (i + 1 < found->count && found->items[i].id == found->items[i + 1].id)
+			continue;
+		if (cli->json)
+			say_json(found->items[i].job);
+		else
+			add_row(&table, found->items[i].job);
+	}
+	if (!cli->json)
+		r = table_print(&table, stdout, isatty(STDOUT_FILENO));
+	table_done(&table);
+	return r < 0 ? say_exit(EXIT_INTERNAL, "out of memory") : say_finish(0);
+}
+
+static int ask(struct cli *cli, const char *const *states)
+{
+	struct found found = { .answers = json_array() };
+	struct session session;
+	int code;
+
+	if (session_open(&session, cli, &code)) {
+		for (code = 0; *states && code == 0; states++)
+			code = ask_all(&session, *states, &found);
+		if (code == 0)
+			code = print_jobs(cli, &found);
+		session_done(&session);
+	}
+	free(found.items);
+	json_decref(found.answers);
+	return code;
+}
+
+static bool state_is_known(const char *state)
+{
+	static const char *const known[] = { "WAITING", "STARTING", "RUNNING", "ENDED" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (strcmp(state, known[i]) == 0)
+			return true;
+	return false;
+}
+
+static int jobs(struct cli *cli, int argc, char **argv)
+{
+	const char *state = NULL;
+	bool all = false;
+	const struct option options[] = {
+		{ "all", NULL, OPTION_FLAG, &all, "also those that have ended" },
+		{ "state", "STATE", OPTION_TEXT, &state, "WAITING, STARTING, RUNNING or ENDED" },
+		{ 0 },
+	};
+	struct option_list operands = { 0 };
+	int code;
+
+	if (options_parse(&verb_jobs, options, cli, 0, 0, &operands, argc, argv, &code)) {
+		const char *const chosen[] = { state ? state : "", NULL };
+
+		if (state && !state_is_known(state))
+			code = say_exit(EXIT_USAGE,
+					"jobs: --state '%.60s' is not WAITING, STARTING, RUNNING "
+					"or ENDED",
+					state);
+		else if (state && all)
+			code = say_exit(EXIT_USAGE, "jobs: --all or --state, not both");
+		else
+			code = ask(cli, state || all ? chosen : unfinished);
+	}
+	option_list_done(&operands);
+	return code;
+}
+
+const struct verb verb_jobs = {
+	.name = "jobs",
+	.operands = "[OPTION...]",
+	.summary = "lists the jobs that have not ended",
+	.run = jobs,
+};

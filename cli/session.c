@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+#include "base/attr.h"
+#include "cli/session.h"
+
+static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
+{
+	struct session *session = data;
+
+	(void)source;
+	if (session->on_signal)
+		session->on_signal(session, (int)info->ssi_signo);
+	else
+		session_stop(session, EXIT_INTERRUPTED);
+	return 0;
+}
+
+static int add_signals(struct session *session, struct error *err)
+{
+	struct sigaction before;
+	sigset_t set;
+
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		int r;
+
+		if (sigaction(ends[i], NULL, &before) < 0)
+			return error_errno(err, "sigaction");
+		if (before.sa_handler == SIG_IGN)
+			continue;
+		(void)sigemptyset(&set);
+		(void)sigaddset(&set, ends[i]);
+		if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+			return error_errno(err, "sigprocmask");
+		r = sd_event_add_signal(session->loop, NULL, ends[i], on_signal, session);
+		if (r < 0)
+			return error_code(err, r, "signals");
+	}
+	return 0;
+}
+
+static int open_parts(struct session *session, const char *socket, struct error *err)
+{
+	int r = sd_event_new(&session->loop);
+
+	if (r < 0)
+		return error_code(err, r, "event loop");
+	r = add_signals(session, err);
+	if (r < 0)
+		return r;
+	return client_new(&session->client, session->loop, socket, err);
+}
+
+bool session_open(struct session *session, const struct cli *cli, int *ret_exit)
+{
+	const char *host = getenv("DUT_HOST");
+	struct error err;
+	int r;
+
+	*session = (struct session){ 0 };
+	if (!cli->socket && host && *host) {
+		*ret_exit = say_exit(EXIT_USAGE, "not yet: DUT_HOST");
+		return false;
+	}
+	r = open_parts(session, cli->socket ? cli->socket : CLIENT_DEFAULT_SOCKET, &err);
+	if (r >= 0)
+		return true;
+	session_done(session);
+	*ret_exit = say_exit(r == -ENOMEM ? EXIT_INTERNAL : EXIT_UNREACHABLE, "%s", err.text);
+	return false;
+}
+
+void session_done(struct session *session)
+{
+	session->client = client_free(session->client);
+	session->loop = sd_event_unref(session->loop);
+}
+
+int session_run(struct session *session)
+{
+	session->stopped = false;
+	while (!session->stopped) {
+		int r = sd_event_run(session->loop, UINT64_MAX);
+
+		if (r < 0)
+			return say_exit(EXIT_INTERNAL, "event loop: %s", strerror(-r));
+	}
+	return session->exit;
+}
+
+void session_stop(struct session *session, int exit)
+{
+	session->stopped = true;
+	session->exit = exit;
+}
+
+/* ---- answers ---- */
+
+static int exit_from_transport(int r)
+{
+	switch (r) {
+	case -EACCES:
+		return EXIT_NOT_PERMITTED;
+	case -ENOMEM:
+	case -EFBIG:
+		return EXIT_INTERNAL;
+	case -EIO:
+		return EXIT_LAB;
+	default:
+		return EXIT_UNREACHABLE;
+	}
+}
+
+int session_refused(const struct answer *answer)
+{
+	const char *text = json_string_value(json_object_get(answer->json, "error"));
+
+	if (answer->r < 0)
+		return say_exit(exit_from_transport(answer->r), "%s", answer->err.text);
+	if (answer_is_good(answer))
+		return say_exit(EXIT_INTERNAL, "the daemon's answer is not what it should be");
+	if (!text)
+		text = answer->reason;
+	if (text && *text)
+		return say_exit(exit_from_http(answer->status), "%s", text);
+	return say_exit(exit_from_http(answer->status), "the daemon refuses with HTTP status %u",
+			answer->status);
+}
+
+struct question {
+	struct session *session;
+	struct answer answer;
+};
+
+static void on_answer(struct transfer *transfer, struct answer *answer, void *data)
+{
+	struct question *question = data;
+
+	(void)transfer;
+	question->answer = *answer;
+	session_stop(question->session, 0);
+}
+
+bool session_ask(struct session *session, const char *method, char *path, const json_t *body,
+		 unsigned timeout_s, json_t **ret, int *ret_exit)
+{
+	cleanup_(transfer_freep) struct transfer *transfer = NULL;
+	struct question question = { .session = session };
+	struct client_request request = {
+		.method = method,
+		.path = path,
+		.body = body,
+		.timeout_s = timeout_s,
+		.on_done = on_answer,
+		.data = &question,
+	};
+	free_ char *owned = path;
+	struct error err;
+	int r;
+
+	r = owned ? client_start(&transfer, session->client, &request, &err) : error_oom(&err);
+	if (r < 0) {
+		*ret_exit = say_exit(EXIT_INTERNAL, "%s", err.text);
+		return false;
+	}
+	*ret_exit = session_run(session);
+	if (*ret_exit == 0 && answer_is_good(&question.answer) &&
+	    json_is_object(question.answer.json))
+		*ret = json_incref(question.answer.json);
+	else if (*ret_exit == 0)
+		*ret_exit = session_refused(&question.answer);
+	answer_done(&question.answer);
+	return *ret_exit == 0;
+}
