@@ -13,8 +13,8 @@
 
 /* In the order of the manual. */
 static const struct verb *const verbs[] = {
-	&verb_list, &verb_show,	  &verb_jobs,  &verb_job,
-	&verb_wait, &verb_cancel, &verb_power, &verb_version,
+	&verb_list,    &verb_show, &verb_jobs,	&verb_job,     &verb_wait,    &verb_cancel,
+	&verb_results, &verb_log,  &verb_power, &verb_console, &verb_version,
 };
 
 /* Refused by name. */

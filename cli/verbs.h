@@ -5,10 +5,13 @@
 
 /* Each in the file of its name. */
 extern const struct verb verb_cancel;
+extern const struct verb verb_console;
 extern const struct verb verb_job;
 extern const struct verb verb_jobs;
 extern const struct verb verb_list;
+extern const struct verb verb_log;
 extern const struct verb verb_power;
+extern const struct verb verb_results;
 extern const struct verb verb_show;
 extern const struct verb verb_version;
 extern const struct verb verb_wait;
