@@ -13,8 +13,9 @@
 
 /* In the order of the manual. */
 static const struct verb *const verbs[] = {
-	&verb_list,    &verb_show, &verb_jobs,	&verb_job,     &verb_wait,    &verb_cancel,
-	&verb_results, &verb_log,  &verb_power, &verb_console, &verb_version,
+	&verb_list,  &verb_show,    &verb_run,	   &verb_validate, &verb_jobs,
+	&verb_job,   &verb_wait,    &verb_cancel,  &verb_results,  &verb_log,
+	&verb_power, &verb_console, &verb_version,
 };
 
 /* Refused by name. */

@@ -12,6 +12,8 @@ extern const struct verb verb_list;
 extern const struct verb verb_log;
 extern const struct verb verb_power;
 extern const struct verb verb_results;
+extern const struct verb verb_run;
 extern const struct verb verb_show;
+extern const struct verb verb_validate;
 extern const struct verb verb_version;
 extern const struct verb verb_wait;

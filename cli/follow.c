@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/follow.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "cli/lines.h"
+#include "cli/output.h"
+#include "cli/question.h"
+#include "cli/view.h"
+#include "cli/waiter.h"
+
+enum {
+	/* How long a job that was cancelled waits at its end for a reader of its output. */
+	GRACE_US = 2000000,
+};
+
+struct follow {
+	struct session *session;
+	const struct follow_request *request;
+	struct output *out, *messages; /* stdout and stderr */
+	struct transfer *log, *events, *cancel;
+	struct lines *lines; /* of the events */
+	struct waiter *waiter;
+	struct question *question;
+	sd_event_source *grace;
+	json_t *job; /* when it has ended */
+	bool cancelled;
+	bool warned;   /* that a further signal leaves */
+	bool reported; /* the last line of --json */
+};
+
+static void check(struct follow *follow);
+
+/* "dut: ..." on stderr, in line with the messages that wait there. */
+static void tell(struct follow *follow, const char *format, ...) printf_(2, 3);
+
+static void tell(struct follow *follow, const char *format, ...)
+{
+	free_ char *text = NULL, *safe = NULL, *line = NULL;
+	va_list arguments;
+
+	va_start(arguments, format);
+	if (vasprintf(&text, format, arguments) < 0)
+		text = NULL;
+	va_end(arguments);
+	safe = text ? say_safe(text) : NULL;
+	if (!safe || asprintf(&line, "dut: %s\n", safe) < 0) {
+		line = NULL;
+		return;
+	}
+	(void)output_write(follow->messages, line, strlen(line), NULL);
+}
+
+static void stop(struct follow *follow, int code)
+{
+	session_stop(follow->session, code);
+}
+
+static void stop_oom(struct follow *follow)
+{
+	stop(follow, say_exit(EXIT_INTERNAL, "out of memory; job %s goes on, see 'dut wait %s'",
+			      follow->request->id, follow->request->id));
+}
+
+/* The daemon cannot be asked any more, or does not know the job. */
+static void lost(struct follow *follow, struct answer *answer)
+{
+	const char *id = follow->request->id;
+	int code = session_refused(answer);
+
+	if (answer->r < 0)
+		say("job %s goes on without us, as far as can be known; 'dut wait %s' follows it "
+		    "to its end, 'dut log %s' shows it",
+		    id, id, id);
+	answer_done(answer);
+	stop(follow, code);
+}
+
+/* ---- the end ---- */
+
+static void on_ended(json_t *job, struct answer *answer, void *data)
+{
+	struct follow *follow = data;
+
+	follow->waiter = waiter_free(follow->waiter);
+	if (!job) {
+		lost(follow, answer);
+		return;
+	}
+	follow->job = json_incref(job);
+	follow->question = question_free(follow->question);
+	output_hold(follow->out, false);
+	output_hold(follow->messages, false);
+	check(follow);
+}
+
+static int on_grace(sd_event_source *source, uint64_t usec, void *data)
+{
+	(void)source;
+	(void)usec;
+	stop(data, 0);
+	return 0;
+}
+
+static void start_grace(struct follow *follow)
+{
+	if (!follow->grace &&
+	    sd_event_add_time_relative(follow->session->loop, &follow->grace, CLOCK_BOOTTIME,
+				       GRACE_US, 1, on_grace, follow) < 0)
+		stop(follow, 0);
+}
+
+static void start_waiter(struct follow *follow)
+{
+	struct error err;
+
+	if (!follow->waiter && waiter_new(&follow->waiter, follow->session, follow->request->id,
+					  on_ended, follow, &err) < 0)
+		stop(follow, say_exit(EXIT_INTERNAL, "%s", err.text));
+}
+
+/* --json: the job itself is the last line. */
+static void report(struct follow *follow)
+{
+	free_ char *text = NULL;
+
+	if (!follow->request->json || follow->reported)
+		return;
+	follow->reported = true;
+	text = json_dumps(follow->job, JSON_COMPACT | JSON_ENSURE_ASCII);
+	if (!text || output_write(follow->out, text, strlen(text), NULL) < 0 ||
+	    output_write(follow->out, "\n", 1, NULL) < 0)
+		stop_oom(follow);
+}
+
+/* Something has changed: what is next? */
+static void check(struct follow *follow)
+{
+	bool streaming = follow->log || follow->events;
+
+	if (!follow->job) {
+		if (!streaming || follow->cancelled)
+			start_waiter(follow);
+		return;
+	}
+	if (!streaming) {
+		report(follow);
+		if (output_is_done(follow->out) && output_is_done(follow->messages)) {
+			stop(follow, 0);
+			return;
+		}
+	}
+	if (follow->cancelled)
+		start_grace(follow);
+}
+
+/* ---- the streams ---- */
+
+static void on_log_space(void *data)
+{
+	struct follow *follow = data;
+
+	if (follow->log)
+		transfer_resume(follow->log);
+	if (follow->request->json && follow->events)
+		transfer_resume(follow->events);
+	check(follow);
+}
+
+static void on_message_space(void *data)
+{
+	struct follow *follow = data;
+
+	if (!follow->request->json && follow->events)
+		transfer_resume(follow->events);
+	check(follow);
+}
+
+static void on_log_bytes(struct transfer *transfer, const char *bytes, size_t length, void *data)
+{
+	struct follow *follow = data;
+
+	if (output_write(follow->out, bytes, length, NULL) < 0)
+		stop_oom(follow);
+	if (output_is_full(follow->out))
+		transfer_pause(transfer);
+}
+
+static void on_event(const char *line, size_t length, void *data)
+{
+	struct follow *follow = data;
+	json_t *event = json_loadb(line, length, 0, NULL);
+	free_ char *text = NULL;
+
+	if (!json_is_object(event)) {
+		tell(follow, "the daemon sent an event that cannot be read");
+		json_decref(event);
+		return;
+	}
+	if (follow->request->json)
+		text = json_dumps(event, JSON_COMPACT | JSON_ENSURE_ASCII);
+	else
+		text = view_event(event);
+	json_decref(event);
+	if (!text) {
+		stop_oom(follow);
+		return;
+	}
+	if (follow->request->json) {
+		(void)output_write(follow->out, text, strlen(text), NULL);
+		(void)output_write(follow->out, "\n", 1, NULL);
+	} else {
+		(void)output_write(follow->messages, text, strlen(text), NULL);
+	}
+}
+
+static void on_event_bytes(struct transfer *transfer, const char *bytes, size_t length, void *data)
+{
+	struct follow *follow = data;
+
+	if (lines_add(follow->lines, bytes, length, on_event, follow) < 0)
+		stop_oom(follow);
+	if (output_is_full(follow->request->json ? follow->out : follow->messages))
+		transfer_pause(transfer);
+}
+
+static void on_stream_done(struct transfer *transfer, struct answer *answer, void *data)
+{
+	struct follow *follow = data;
+	bool is_log = transfer == follow->log;
+
+	if (is_log)
+		follow->log = transfer_free(transfer);
+	else
+		follow->events = transfer_free(transfer);
+	if (answer->r < 0) {
+		lost(follow, answer);
+		return;
+	}
+	if (!answer_is_good(answer))
+		tell(follow, "no %s of job %s: HTTP status %u%s%s", is_log ? "log" : "events",
+		     follow->request->id, answer->status, answer->reason ? ": " : "",
+		     answer->reason ? answer->reason : "");
+	answer_done(answer);
+	check(follow);
+}
+
+static int start_streams(struct follow *follow, struct error *err)
+{
+	free_ char *log_path = client_path("/jobs/%s/log?follow=1", follow->request->id);
+	free_ char *events_path = client_path("/jobs/%s/events?follow=1", follow->request->id);
+	struct client_request request = {
+		.method = "GET",
+		.path = log_path,
+		.on_bytes = on_log_bytes,
+		.on_done = on_stream_done,
+		.data = follow,
+	};
+	int r;
+
+	if (!log_path || !events_path)
+		return error_oom(err);
+	/* Console bytes are no JSON: they are among the results. */
+	if (!follow->request->json) {
+		r = client_start(&follow->log, follow->session->client, &request, err);
+		if (r < 0)
+			return r;
+	}
+	request.path = events_path;
+	request.on_bytes = on_event_bytes;
+	return client_start(&follow->events, follow->session->client, &request, err);
+}
+
+/* ---- cancel ---- */
+
+static void on_cancel_done(struct transfer *transfer, struct answer *answer, void *data)
+{
+	struct follow *follow = data;
+	const char *text = json_string_value(json_object_get(answer->json, "error"));
+
+	(void)transfer;
+	follow->cancel = transfer_free(follow->cancel);
+	if (answer->r < 0) {
+		lost(follow, answer);
+		return;
+	}
+	/* It may have ended meanwhile; the waiter knows. */
+	if (!answer_is_good(answer))
+		tell(follow, "cannot cancel job %s: %s", follow->request->id,
+		     text ? text : "the daemon refuses");
+	answer_done(answer);
+}
+
+static void cancel(struct follow *follow, const char *why)
+{
+	free_ char *path = client_path("/jobs/%s/cancel", follow->request->id);
+	json_t *body = json_pack("{s:s}", "why", why);
+	const struct client_request request = {
+		.method = "POST",
+		.path = path,
+		.body = body,
+		.timeout_s = CLIENT_ANSWER_TIMEOUT_S,
+		.on_done = on_cancel_done,
+		.data = follow,
+	};
+	struct error err;
+
+	follow->cancelled = true;
+	if (!path || !body ||
+	    client_start(&follow->cancel, follow->session->client, &request, &err) < 0)
+		stop_oom(follow);
+	json_decref(body);
+	check(follow);
+}
+
+/* ---- signals ---- */
+
+static void end_question(struct follow *follow)
+{
+	follow->question = question_free(follow->question);
+	output_hold(follow->out, false);
+	output_hold(follow->messages, false);
+	on_log_space(follow);
+	on_message_space(follow);
+}
+
+static void on_answer(int letter, void *data)
+{
+	struct follow *follow = data;
+	const char *id = follow->request->id;
+
+	end_question(follow);
+	if (letter == 'c' || letter == 'y')
+		cancel(follow, "Ctrl-C");
+	else if (letter == 'l')
+		stop(follow, say_exit(EXIT_INTERRUPTED,
+				      "job %s goes on; 'dut wait %s' follows it to its end, 'dut "
+				      "cancel %s' ends it",
+				      id, id, id));
+}
+
+/* Without a terminal to ask on, the answer is: cancel. */
+static void ask(struct follow *follow)
+{
+	const struct follow_request *request = follow->request;
+	free_ char *text = NULL, *dut = request->dut ? say_safe(request->dut) : NULL;
+	int r = -1;
+
+	if (asprintf(&text,
+		     "\ndut: job %s%s%s goes on. Cancel it (c), leave it alone (l), or go on "
+		     "watching (Enter)? ",
+		     request->id, dut ? " on " : "", dut ? dut : "") < 0)
+		text = NULL;
+	if (text)
+		r = question_new(&follow->question, follow->session->loop, text, on_answer, follow,
+				 NULL);
+	if (r < 0) {
+		cancel(follow, "Ctrl-C");
+		return;
+	}
+	output_hold(follow->out, true);
+	output_hold(follow->messages, true);
+}
+
+static void on_signal(struct session *session, int signal)
+{
+	struct follow *follow = session->data;
+	bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	char why[64];
+
+	if (follow->job) {
+		/* Nothing is left but to write what was read. */
+		stop(follow, 0);
+	} else if (!follow->cancelled && signal == SIGINT && terminal && !follow->question) {
+		ask(follow);
+	} else if (!follow->cancelled) {
+		if (follow->question)
+			end_question(follow);
+		(void)snprintf(why, sizeof(why), "dut run got SIG%s", sigabbrev_np(signal));
+		cancel(follow, signal == SIGINT && terminal ? "Ctrl-C" : why);
+	} else if (!follow->warned) {
+		follow->warned = true;
+		tell(follow, "job %s is being cancelled; once more leaves without waiting for it",
+		     follow->request->id);
+	} else {
+		stop(follow, EXIT_INTERRUPTED);
+	}
+}
+
+/* ---- all of it ---- */
+
+static int begin(struct follow *follow, struct error *err)
+{
+	sd_event *loop = follow->session->loop;
+	int r = output_new(&follow->out, loop, STDOUT_FILENO, err);
+
+	if (r >= 0)
+		r = output_new(&follow->messages, loop, STDERR_FILENO, err);
+	if (r >= 0)
+		r = lines_new(&follow->lines, err);
+	if (r < 0)
+		return r;
+	output_on_space(follow->out, on_log_space, follow);
+	output_on_space(follow->messages, on_message_space, follow);
+	tell(follow, "job %s%s%s", follow->request->id, follow->request->dut ? " on " : "",
+	     follow->request->dut ? follow->request->dut : "");
+	return start_streams(follow, err);
+}
+
+static void done(struct follow *follow)
+{
+	follow->session->on_signal = NULL;
+	(void)sd_event_source_disable_unref(follow->grace);
+	(void)transfer_free(follow->log);
+	(void)transfer_free(follow->events);
+	(void)transfer_free(follow->cancel);
+	(void)waiter_free(follow->waiter);
+	(void)question_free(follow->question);
+	(void)lines_free(follow->lines);
+	(void)output_free(follow->out);
+	(void)output_free(follow->messages);
+	json_decref(follow->job);
+}
+
+int follow_job(struct session *session, const struct follow_request *request, json_t **ret)
+{
+	struct follow follow = { .session = session, .request = request };
+	struct error err;
+	int code, r;
+
+	session->on_signal = on_signal;
+	session->data = &follow;
+	if (begin(&follow, &err) < 0) {
+		code = say_exit(EXIT_INTERNAL, "job %s goes on, but cannot be followed: %s",
+				request->id, err.text);
+	} else {
+		if (request->cancel_now)
+			cancel(&follow, "dut run was interrupted");
+		code = session_run(session);
+	}
+	r = follow.out ? output_failure(follow.out) : 0;
+	if (code == 0 && r < 0)
+		code = say_exit(EXIT_LAB, "cannot write to stdout: %s", strerror(-r));
+	if (code == 0)
+		*ret = json_incref(follow.job);
+	done(&follow);
+	return code;
+}
