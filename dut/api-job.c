@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/attr.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "dut/api.h"
+#include "dut/board.h"
+#include "dut/daemon.h"
+#include "dut/results.h"
+
+enum { DEFAULT_LIMIT = 100, MAX_LIMIT = 1000, MAX_WAIT_S = 3600, MAX_WAITERS = 500 };
+
+/* The job that the path names; when there is none the request is answered. */
+static struct job *find_job(struct http_request *request, const struct daemon *daemon)
+{
+	const char *text = http_request_argument(request, "id");
+	struct job *job = NULL;
+	char escaped[64];
+	uint64_t id;
+
+	if (text_to_uint64(&id, text, 1, INT64_MAX, NULL) >= 0)
+		job = daemon_find_job(daemon, id);
+	if (!job)
+		http_reply_error(request, 404, "there is no job '%s'",
+				 text_escape(escaped, sizeof(escaped), text, strlen(text)));
+	return job;
+}
+
+/* ---- the list ---- */
+
+static bool is_wanted(const struct http_request *request, const struct job *job)
+{
+	const char *state = http_request_query(request, "state");
+	const char *dut = http_request_query(request, "dut");
+	const char *owner = http_request_query(request, "owner");
+
+	return (!state || strcmp(state, job_state_name(job->state)) == 0) &&
+	       (!dut || strcmp(dut, job->dut) == 0) && (!owner || strcmp(owner, job->owner) == 0);
+}
+
+/* The youngest first; before=ID gives the next page. */
+void api_jobs(struct http_request *request, void *data)
+{
+	const struct daemon *daemon = data;
+	const char *limit_text = http_request_query(request, "limit");
+	const char *before_text = http_request_query(request, "before");
+	uint64_t limit = DEFAULT_LIMIT, before = UINT64_MAX;
+	json_t *jobs = json_array();
+	struct error err;
+	int r = 0;
+
+	if (limit_text)
+		r = text_to_uint64(&limit, limit_text, 1, MAX_LIMIT, &err);
+	if (r >= 0 && before_text)
+		r = text_to_uint64(&before, before_text, 0, INT64_MAX, &err);
+	if (r < 0) {
+		json_decref(jobs);
+		http_reply_error(request, 400, "limit, before: %s", err.text);
+		return;
+	}
+	for (const struct list *link = daemon->jobs.previous;
+	     link != &daemon->jobs && json_array_size(jobs) < limit; link = link->previous) {
+		const struct job *job = CONTAINER_OF(link, struct job, link);
+
+		if (job->id < before && is_wanted(request, job))
+			(void)json_array_append_new(jobs, job_to_json(job));
+	}
+	http_reply_json(request, 200, json_pack("{s:o}", "jobs", jobs));
+}
+
+/* ---- one job, now or at its end ---- */
+
+struct waiter {
+	struct list link; /* daemon.waiters */
+	struct http_request *request;
+	const struct job *job;
+	sd_event_source *timer;
+};
+
+static void waiter_free(struct waiter *waiter)
+{
+	list_remove(&waiter->link);
+	sd_event_source_disable_unref(waiter->timer);
+	free(waiter);
+}
+
+static void on_waiter_gone(void *data)
+{
+	waiter_free(data);
+}
+
+static void answer_waiter(struct waiter *waiter)
+{
+	http_reply_json(waiter->request, 200, job_to_json(waiter->job));
+	waiter_free(waiter);
+}
+
+static int on_wait_over(sd_event_source *source, uint64_t usec, void *data)
+{
+	(void)source;
+	(void)usec;
+	answer_waiter(data);
+	return 0;
+}
+
+static int wait_for_end(struct http_request *request, struct daemon *daemon, const struct job *job,
+			uint64_t seconds, struct error *err)
+{
+	struct waiter *waiter;
+	unsigned count = 0;
+	int r;
+
+	LIST_FOREACH(link, &daemon->waiters)
+		count++;
+	if (count >= MAX_WAITERS)
+		return error_set(err, -EAGAIN, "%d wait already, which is the limit", MAX_WAITERS);
+	waiter = calloc(1, sizeof(*waiter));
+	if (!waiter)
+		return error_oom(err);
+	waiter->request = request;
+	waiter->job = job;
+	list_append(&daemon->waiters, &waiter->link);
+	r = sd_event_add_time_relative(daemon->event, &waiter->timer, CLOCK_BOOTTIME,
+				       seconds * 1000000, 0, on_wait_over, waiter);
+	if (r < 0) {
+		waiter_free(waiter);
+		return error_code(err, r, "cannot wait");
+	}
+	http_request_on_gone(request, on_waiter_gone, waiter);
+	return 0;
+}
+
+void api_job(struct http_request *request, void *data)
+{
+	const struct job *job = find_job(request, data);
+	const char *wait = http_request_query(request, "wait");
+	uint64_t seconds = 0;
+	struct error err;
+	int r = 0;
+
+	if (!job)
+		return;
+	if (wait)
+		r = text_to_uint64(&seconds, wait, 0, MAX_WAIT_S, &err);
+	if (r >= 0 && seconds > 0 && job->state != JOB_ENDED) {
+		r = wait_for_end(request, data, job, seconds, &err);
+		if (r >= 0)
+			return;
+	}
+	if (r < 0)
+		http_reply_error(request, api_status(r), "wait: %s", err.text);
+	else
+		http_reply_json(request, 200, job_to_json(job));
+}
+
+void api_job_changed(struct daemon *daemon, struct job *job)
+{
+	if (job->state == JOB_ENDED)
+		LIST_FOREACH_SAFE(link, after, &daemon->waiters) {
+			struct waiter *waiter = CONTAINER_OF(link, struct waiter, link);
+
+			if (waiter->job == job)
+				answer_waiter(waiter);
+		}
+	viewers_wake(&job->viewers);
+}
+
+/* ---- files ---- */
+
+static bool is_following(const struct http_request *request)
+{
+	const char *follow = http_request_query(request, "follow");
+
+	return follow && strcmp(follow, "0") != 0;
+}
+
+void api_job_log(struct http_request *request, void *data)
+{
+	const struct daemon *daemon = data;
+	struct job *job = find_job(request, daemon);
+	const char *text = http_request_query(request, "offset");
+	uint64_t offset = 0;
+	char first[24];
+	struct error err;
+	int r = 0;
+
+	if (!job)
+		return;
+	if (text)
+		r = text_to_uint64(&offset, text, 0, INT64_MAX, &err);
+	if (r >= 0) {
+		if (offset < job->console_base)
+			offset = job->console_base;
+		(void)snprintf(first, sizeof(first), "%" PRIu64, offset);
+		http_reply_header(request, "Console-Offset", first);
+		r = viewer_add_file(&job->viewers, request, job, daemon->jobs_fd, "console.log",
+				    "application/octet-stream", offset - job->console_base,
+				    is_following(request), &err);
+	}
+	if (r < 0)
+		http_reply_error(request, api_status(r), "offset: %s", err.text);
+}
+
+void api_job_events(struct http_request *request, void *data)
+{
+	const struct daemon *daemon = data;
+	struct job *job = find_job(request, daemon);
+	struct error err;
+	int r;
+
+	if (!job)
+		return;
+	r = viewer_add_file(&job->viewers, request, job, daemon->jobs_fd, "events.jsonl",
+			    "application/jsonl", 0, is_following(request), &err);
+	if (r < 0)
+		http_reply_error(request, api_status(r), "%s", err.text);
+}
+
+void api_job_results(struct http_request *request, void *data)
+{
+	struct daemon *daemon = data;
+	const struct job *job = find_job(request, daemon);
+	struct error err;
+	int r;
+
+	if (!job)
+		return;
+	if (job->state != JOB_ENDED) {
+		http_reply_error(request, 409, "job %" PRIu64 " has not ended: it is %s", job->id,
+				 job_state_name(job->state));
+		return;
+	}
+	r = results_reply(daemon, request, job, &err);
+	if (r < 0)
+		http_reply_error(request, api_status(r), "the results of job %" PRIu64 ": %s",
+				 job->id, err.text);
+}
+
+/* ---- cancel ---- */
+
+static char *copy_text(const char *text)
+{
+	return text ? strndup(text, JOB_MAX_TEXT) : NULL;
+}
+
+void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, const char *why)
+{
+	if (job->state == JOB_ENDED || job->cancelled)
+		return;
+	job->cancelled = true;
+	job->cancel_by = copy_text(by);
+	job->cancel_why = copy_text(why);
+	log_job(job->dut, job->id, LOG_INFO, "is cancelled by %s%s%s", by, why ? ": " : "",
+		why ? why : "");
+	daemon_note(daemon, job);
+	if (job->state == JOB_WAITING && !job->preparing) {
+		(void)job_set_end(job, JOB_CANCELLED, "cancelled", NULL, why);
+		daemon_note(daemon, job);
+		daemon_job_changed(daemon, job);
+	}
+}
+
+/* Waits for the record to be on disk: a cancel is committed before it is acknowledged. */
+struct cancel_call {
+	struct daemon *daemon;
+	struct http_request *request; /* NULL: the caller has left */
+	uint64_t id;
+};
+
+static void on_canceller_gone(void *data)
+{
+	struct cancel_call *call = data;
+
+	call->request = NULL;
+}
+
+static void on_cancel_committed(int r, const struct error *err, void *data)
+{
+	struct cancel_call *call = data;
+	struct job *job = daemon_find_job(call->daemon, call->id);
+
+	if (job && job->board && job->board->job == job)
+		board_cancel_job(job->board);
+	if (call->request && r < 0)
+		http_reply_error(call->request, api_status(r), "the cancel is not on disk: %s",
+				 err->text);
+	else if (call->request)
+		http_reply_json(call->request, 200, job_to_json(job));
+	free(call);
+}
+
+static void cancel(struct http_request *request, struct daemon *daemon, struct job *job)
+{
+	json_auto_t *body = NULL;
+	struct cancel_call *call;
+	char name[API_NAME_SIZE];
+	struct error err;
+	const char *text;
+	size_t length;
+	int r;
+
+	if (job->state == JOB_ENDED) {
+		http_reply_error(request, 409, "job %" PRIu64 " has ended already: %s", job->id,
+				 job_status_name(job->status));
+		return;
+	}
+	if (http_request_peer(request)->uid != job->owner_uid &&
+	    !api_peer_is_admin(daemon, request)) {
+		http_reply_error(request, 403,
+				 "job %" PRIu64 " belongs to %s: to cancel it needs the role admin",
+				 job->id, job->owner);
+		return;
+	}
+	text = http_request_body(request, &length);
+	body = text && length > 0 ? json_loadb(text, length, 0, NULL) : NULL;
+	api_peer_name(request, name);
+	call = malloc(sizeof(*call));
+	if (!call) {
+		http_reply_error(request, 500, "out of memory");
+		return;
+	}
+	*call = (struct cancel_call){ .daemon = daemon, .request = request, .id = job->id };
+	api_cancel_job(daemon, job, name, json_string_value(json_object_get(body, "why")));
+	r = daemon_commit(daemon, job, on_cancel_committed, call, &err);
+	if (r < 0) {
+		http_reply_error(request, api_status(r), "%s", err.text);
+		free(call);
+		return;
+	}
+	http_request_on_gone(request, on_canceller_gone, call);
+}
+
+void api_job_cancel(struct http_request *request, void *data)
+{
+	struct job *job = find_job(request, data);
+
+	if (job)
+		cancel(request, data, job);
+}
+
+void api_dut_cancel(struct http_request *request, void *data)
+{
+	const char *id = http_request_argument(request, "id");
+	const struct board *board = daemon_find_board(data, id);
+	char escaped[128];
+
+	if (!board)
+		http_reply_error(request, 404, "there is no DUT '%s'",
+				 text_escape(escaped, sizeof(escaped), id, strlen(id)));
+	else if (!board->job || board->job->state == JOB_ENDED)
+		http_reply_error(request, 409, "%s has no job to cancel", board->config->id);
+	else
+		cancel(request, data, board->job);
+}

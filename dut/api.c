@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/api.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/attr.h"
+#include "base/clock.h"
+#include "dut/daemon.h"
+#include "dut/submit.h"
+
+enum { MAX_BODY = 64 << 10, MAX_CONNECTIONS = 1000, IDLE_TIMEOUT_S = 30 };
+
+unsigned api_status(int r)
+{
+	static const struct {
+		int code;
+		unsigned status;
+	} table[] = {
+		{ EINVAL, 400 }, { EBADMSG, 400 }, { EACCES, 403 }, { EPERM, 403 },
+		{ ENOENT, 404 }, { EBUSY, 409 },   { E2BIG, 413 },  { EFBIG, 413 },
+		{ EAGAIN, 429 }, { EIO, 502 },	   { ENODEV, 503 }, { ETIMEDOUT, 504 },
+		{ ENOSPC, 507 }, { EDQUOT, 507 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if (r == -table[i].code)
+			return table[i].status;
+	return 500;
+}
+
+bool api_is_one_of(const char *word, const char *const *words)
+{
+	for (; *words; words++)
+		if (strcmp(word, *words) == 0)
+			return true;
+	return false;
+}
+
+void api_peer_name(const struct http_request *request, char name[static API_NAME_SIZE])
+{
+	uid_t uid = http_request_peer(request)->uid;
+	const struct passwd *entry = getpwuid(uid);
+
+	if (entry && strlen(entry->pw_name) < API_NAME_SIZE)
+		(void)strcpy(name, entry->pw_name);
+	else
+		(void)snprintf(name, API_NAME_SIZE, "uid:%u", (unsigned)uid);
+}
+
+bool api_peer_is_admin(const struct daemon *daemon, const struct http_request *request)
+{
+	uid_t uid = http_request_peer(request)->uid;
+	char name[API_NAME_SIZE];
+
+	if (uid == 0 || uid == geteuid())
+		return true;
+	api_peer_name(request, name);
+	return daemon->config->admins &&
+	       api_is_one_of(name, (const char *const *)daemon->config->admins);
+}
+
+static void api_root_status(struct http_request *request, void *data)
+{
+	const struct daemon *daemon = data;
+	char started[CLOCK_ISO_SIZE];
+	json_int_t duts = 0, unfinished = 0;
+
+	LIST_FOREACH(link, &daemon->boards)
+		duts++;
+	LIST_FOREACH(link, &daemon->jobs)
+		unfinished += CONTAINER_OF(link, struct job, link)->state != JOB_ENDED;
+	http_reply_json(request, 200,
+			json_pack("{s:s, s:I, s:I, s:s, s:I, s:I, s:[s]}", "version", DUT_VERSION,
+				  "pid", (json_int_t)getpid(), "epoch", (json_int_t)daemon->epoch,
+				  "started", clock_format_iso(started, daemon->started_realtime_us),
+				  "duts", duts, "jobs_unfinished", unfinished,
+				  "protections_missing",
+				  "jobs run with the uid of dutd, without a sandbox"));
+}
+
+static struct http_route routes[] = {
+	{ .method = "GET", .path = "/api/v1/status", .handle = api_root_status },
+	{ .method = "GET", .path = "/api/v1/duts", .handle = api_duts },
+	{ .method = "GET", .path = "/api/v1/dut/{id}", .handle = api_dut },
+	{ .method = "GET", .path = "/api/v1/dut/{id}/power", .handle = api_power_get },
+	{ .method = "PUT", .path = "/api/v1/dut/{id}/power", .handle = api_power_put },
+	{ .method = "GET", .path = "/api/v1/dut/{id}/console", .handle = api_console },
+	{ .method = "POST", .path = "/api/v1/dut/{id}/cancel_job", .handle = api_dut_cancel },
+	{ .method = "GET", .path = "/api/v1/jobs", .handle = api_jobs },
+	{ .method = "POST", .path = "/api/v1/jobs", .handle = submit_handle },
+	{ .method = "GET", .path = "/api/v1/jobs/{id}", .handle = api_job },
+	{ .method = "GET", .path = "/api/v1/jobs/{id}/log", .handle = api_job_log },
+	{ .method = "GET", .path = "/api/v1/jobs/{id}/events", .handle = api_job_events },
+	{ .method = "GET", .path = "/api/v1/jobs/{id}/results", .handle = api_job_results },
+	{ .method = "POST", .path = "/api/v1/jobs/{id}/cancel", .handle = api_job_cancel },
+	{ .path = NULL },
+};
+
+int api_start(struct http_server **ret, struct daemon *daemon, int listen_fd, struct error *err)
+{
+	const struct http_config config = {
+		.event = daemon->event,
+		.listen_fd = listen_fd,
+		.routes = routes,
+		.data = daemon,
+		.max_body_bytes = MAX_BODY,
+		.max_connections = MAX_CONNECTIONS,
+		.idle_timeout_s = IDLE_TIMEOUT_S,
+		.upload_dir_fd = daemon->jobs_fd,
+	};
+
+	submit_set_limits(daemon->config->limits.job_file, daemon->config->limits.bucket);
+	for (struct http_route *route = routes; route->path; route++)
+		if (route->handle == submit_handle)
+			route->parts = submit_parts;
+	return http_server_new(ret, &config, err);
+}
+
+struct http_server *api_stop(struct http_server *server)
+{
+	return http_server_free(server);
+}

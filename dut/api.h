@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "base/http.h"
+
+/* The HTTP API, dutd-api(7): routes become calls, errno becomes a status. */
+
+struct daemon;
+struct job;
+
+enum { API_NAME_SIZE = 64 };
+
+int api_start(struct http_server **ret, struct daemon *daemon, int listen_fd, struct error *err);
+struct http_server *api_stop(struct http_server *server);
+
+/* The HTTP status for a negative errno, by the one table. */
+unsigned api_status(int r);
+
+/* The peer's user name, or uid:N. */
+void api_peer_name(const struct http_request *request, char name[static API_NAME_SIZE]);
+
+/* Root, dutd's own user, and api.admins. */
+bool api_peer_is_admin(const struct daemon *daemon, const struct http_request *request);
+
+bool api_is_one_of(const char *word, const char *const *words);
+
+/*
+ * Notes the cancel of a job that has not ended, and puts it on disk. Its executor hears of it from
+ * whoever called, when that is done.
+ */
+void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, const char *why);
+
+/* Tells those who wait for the job, and its viewers. */
+void api_job_changed(struct daemon *daemon, struct job *job);
+
+/* ---- handlers of api-dut.c and api-job.c ---- */
+
+void api_duts(struct http_request *request, void *daemon);
+void api_dut(struct http_request *request, void *daemon);
+void api_power_get(struct http_request *request, void *daemon);
+void api_power_put(struct http_request *request, void *daemon);
+void api_console(struct http_request *request, void *daemon);
+void api_dut_cancel(struct http_request *request, void *daemon);
+
+void api_jobs(struct http_request *request, void *daemon);
+void api_job(struct http_request *request, void *daemon);
+void api_job_log(struct http_request *request, void *daemon);
+void api_job_events(struct http_request *request, void *daemon);
+void api_job_results(struct http_request *request, void *daemon);
+void api_job_cancel(struct http_request *request, void *daemon);

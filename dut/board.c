@@ -1,0 +1,703 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/board.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "dut/daemon.h"
+#include "dut/lease.h"
+
+static const uint64_t OFF_GRACE_US =
+	10 * 1000000; /* an off that takes longer makes the board BORKED */
+static const uint64_t OFF_RETRY_US = 10 * 1000000;
+static const uint64_t LOCK_RETRY_US = 1000000;
+
+static void switch_off(struct board *board);
+
+struct board *board_free(struct board *board)
+{
+	if (!board)
+		return NULL;
+	list_remove(&board->link);
+	board->lease = lease_free(board->lease);
+	sd_event_source_disable_unref(board->foreign.source);
+	sd_event_source_disable_unref(board->foreign.timer);
+	(void)close_fd(board->foreign.pidfd);
+	sd_event_source_disable_unref(board->off.timer);
+	if (board->outlet && board->lock_fd >= 0 && !board->off.pending &&
+	    !outlet_busy(board->outlet))
+		power_release(outlet_power(board->outlet));
+	board->outlet = outlet_free(board->outlet);
+	for (size_t i = 0; i < board->n_lines; i++)
+		line_free(board->lines[i]);
+	free(board->lines);
+	(void)close_fd(board->lock_fd);
+	(void)close_fd(board->state_fd);
+	(void)close_fd(board->runtime_fd);
+	free(board->runtime_path);
+	free(board);
+	return NULL;
+}
+
+CLEANUP_DEFINE(struct board *, board_free)
+
+/* ---- opening ---- */
+
+/* Consoles before power: what a board prints at its first moment has a place to go. */
+static void before_on(void *data)
+{
+	struct board *board = data;
+	struct error err;
+	int r = 0;
+
+	for (size_t i = 0; i < board->n_lines && r >= 0; i++) {
+		r = line_connect(board->lines[i], &err);
+		if (r >= 0 && board->lock_fd >= 0)
+			r = line_read(board->lines[i], &err);
+	}
+	if (r < 0)
+		outlet_continue(board->outlet, error_prefix(&err, r, "console"), &err);
+	else if (board->lease && lease_lend(board->lease))
+		return; /* the executor's `lent` leads on */
+	else
+		outlet_continue(board->outlet, 0, NULL);
+}
+
+static void after_power(enum outlet_verb verb, void *data)
+{
+	struct board *board = data;
+	const struct outlet_status *status = outlet_status(board->outlet);
+
+	if (verb == OUTLET_READ || board->lock_fd < 0)
+		return;
+	for (size_t i = 0; i < board->n_lines; i++) {
+		line_mark(board->lines[i], "power",
+			  json_pack("{s:s}", "state", power_state_name(status->state)));
+		/* A board may close its console when it goes off, and offer it again at once. */
+		if (verb == OUTLET_OFF && line_connect(board->lines[i], NULL) >= 0)
+			(void)line_read(board->lines[i], NULL);
+	}
+}
+
+static int open_power(struct board *board, struct error *err)
+{
+	const struct config_dut *config = board->config;
+	const struct power_config power_config = {
+		.board = config->id,
+		.driver = config->power_driver,
+		.keys = config->power_keys,
+		.event = board->daemon->event,
+		.state_dir_fd = board->state_fd,
+		.runtime_dir_fd = board->runtime_fd,
+		.runtime_dir = board->runtime_path,
+		.libexec_dir = board->daemon->libexec_dir,
+	};
+	struct outlet_config outlet_config = {
+		.event = board->daemon->event,
+		.min_off_us = config->min_off_us,
+		.settle_us = config->settle_us,
+		.before_on = before_on,
+		.after = after_power,
+		.data = board,
+	};
+	int r;
+
+	if (!config->power_driver)
+		return 0;
+	r = power_open(&outlet_config.power, &power_config, err);
+	if (r < 0)
+		return error_prefix(err, r, "power driver '%s'", config->power_driver);
+	r = outlet_new(&board->outlet, &outlet_config, err);
+	if (r < 0)
+		power_close(outlet_config.power);
+	return r;
+}
+
+/* The executor has written to its job's files. */
+static void on_append(void *data)
+{
+	struct board *board = data;
+
+	if (board->job)
+		viewers_wake(&board->job->viewers);
+}
+
+static int open_line(struct board *board, const struct config_console *config, struct error *err)
+{
+	const struct console_config console_config = {
+		.board = board->config->id,
+		.name = config->name,
+		.driver = config->driver,
+		.keys = config->keys,
+		.event = board->daemon->event,
+		.runtime_dir_fd = board->runtime_fd,
+	};
+	struct line_config line_config = {
+		.event = board->daemon->event,
+		.board = board->config->id,
+		.name = config->name,
+		.board_dir_fd = board->state_fd,
+		.jobs_dir_fd = board->daemon->jobs_fd,
+	};
+	int r;
+
+	r = console_open(&line_config.console, &console_config, err);
+	if (r < 0)
+		return error_prefix(err, r, "console '%s'", config->name);
+	r = line_new(&board->lines[board->n_lines], &line_config, err);
+	if (r < 0) {
+		console_close(line_config.console);
+		return error_prefix(err, r, "console '%s'", config->name);
+	}
+	line_on_append(board->lines[board->n_lines++], on_append, board);
+	return 0;
+}
+
+static int open_folders(struct board *board, struct error *err)
+{
+	char path[128];
+	int r;
+
+	(void)snprintf(path, sizeof(path), "duts/%s", board->config->id);
+	r = file_make_dir(&board->state_fd, board->daemon->state_fd, path, 0750, err);
+	if (r < 0)
+		return r;
+	r = file_make_dir(&board->runtime_fd, board->daemon->runtime_fd, path, 0750, err);
+	if (r < 0)
+		return r;
+	if (asprintf(&board->runtime_path, "%s/%s", board->daemon->runtime_dir, path) < 0) {
+		board->runtime_path = NULL;
+		return error_oom(err);
+	}
+	return 0;
+}
+
+int board_new(struct board **ret, struct daemon *daemon, const struct config_dut *config,
+	      struct error *err)
+{
+	cleanup_(board_freep) struct board *board = calloc(1, sizeof(*board));
+	int r;
+
+	if (!board)
+		return error_oom(err);
+	list_init(&board->link);
+	board->daemon = daemon;
+	board->config = config;
+	board->ready = true;
+	board->lock_fd = board->state_fd = board->runtime_fd = board->foreign.pidfd = -1;
+	board->lines = calloc(config->n_consoles + 1, sizeof(*board->lines));
+	if (!board->lines)
+		return error_oom(err);
+	r = open_folders(board, err);
+	if (r >= 0)
+		r = open_power(board, err);
+	for (size_t i = 0; i < config->n_consoles && r >= 0; i++)
+		r = open_line(board, &config->consoles[i], err);
+	if (r < 0)
+		return error_prefix(err, r, "DUT '%s'", config->id);
+	*ret = take_ptr(board);
+	return 0;
+}
+
+/* ---- what is known ---- */
+
+static bool off_takes_too_long(const struct board *board)
+{
+	return board->off.failed || clock_now_us() - board->off.begun_us > OFF_GRACE_US;
+}
+
+enum dut_state board_state(const struct board *board)
+{
+	const struct dut_facts facts = {
+		.configured = board->outlet != NULL,
+		.retired = board->retired,
+		.ready = board->ready,
+		.lock = board->lock_fd >= 0 ? LOCK_IS_OURS
+			: board->lease	    ? LOCK_IS_LENT
+					    : LOCK_IS_FOREIGN,
+		.starting = board->starting,
+		.answering = board->lease && lease_is_answering(board->lease),
+		.switching_off = board->off.pending,
+		.off_unconfirmed = board->off.pending && off_takes_too_long(board),
+	};
+
+	return dut_state_derive(&facts);
+}
+
+bool board_is_free(const struct board *board)
+{
+	return !board->job && !board->starting && board_state(board) == DUT_IDLE;
+}
+
+bool board_is_settling(const struct board *board)
+{
+	return board->off.pending && !off_takes_too_long(board);
+}
+
+void board_describe_holder(const struct board *board, char *text, size_t size)
+{
+	const struct job *job = board->job;
+	char since[CLOCK_ISO_SIZE];
+
+	if (board->foreign.since_realtime_us)
+		(void)snprintf(
+			text, size,
+			"is held since %s by the executor of an earlier dutd, pid %d, until it ends",
+			clock_format_iso(since, board->foreign.since_realtime_us),
+			(int)board->foreign.pid);
+	else if (board->off.pending && job)
+		(void)snprintf(text, size, "is being switched off after job %" PRIu64 "%s%s",
+			       job->id, outlet_status(board->outlet)->text[0] ? ": " : "",
+			       outlet_status(board->outlet)->text);
+	else if (job)
+		(void)snprintf(text, size, "is held by %s (job %" PRIu64 ", \"%s\") since %s",
+			       job->owner, job->id, job->name,
+			       clock_format_iso(since, job->started_us ? job->started_us
+								       : job->submitted_us));
+	else if (!board->outlet)
+		(void)snprintf(text, size, "has no power configured");
+	else
+		(void)snprintf(text, size, "is %s", dut_state_name(board_state(board)));
+}
+
+json_t *board_power_json(const struct board *board)
+{
+	const struct outlet_status *status;
+	char since[CLOCK_ISO_SIZE];
+	json_t *power;
+
+	if (!board->outlet)
+		return json_null();
+	status = outlet_status(board->outlet);
+	power = json_pack("{s:s, s:b, s:o}", "state", power_state_name(status->state), "verified",
+			  status->verified, "since",
+			  status->since_realtime_us
+				  ? json_string(clock_format_iso(since, status->since_realtime_us))
+				  : json_null());
+	if (status->text[0])
+		(void)json_object_set_new(power, "error", json_string(status->text));
+	return power;
+}
+
+static json_t *consoles_json(const struct board *board)
+{
+	static const char *const names[] = {
+		[LINE_CLOSED] = "closed",
+		[LINE_HELD] = "held",
+		[LINE_READING] = "idle",
+		[LINE_LENT] = "lent",
+	};
+	json_t *consoles = json_array();
+
+	for (size_t i = 0; i < board->n_lines; i++)
+		(void)json_array_append_new(
+			consoles, json_pack("{s:s, s:s, s:I}", "name", line_name(board->lines[i]),
+					    "state", names[line_state(board->lines[i])], "offset",
+					    (json_int_t)line_offset(board->lines[i])));
+	return consoles;
+}
+
+json_t *board_to_json(const struct board *board)
+{
+	const struct config_dut *config = board->config;
+	enum dut_state state = board_state(board);
+	json_t *object, *tags = json_array();
+	char text[512];
+
+	for (char **tag = config->tags; *tag; tag++)
+		(void)json_array_append_new(tags, json_string(*tag));
+	object = json_pack("{s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:s?}", "id", config->id,
+			   "state", dut_state_name(state), "ready_for_service", board->ready,
+			   "is_retired", board->retired, "tags", tags, "power",
+			   board_power_json(board), "consoles", consoles_json(board), "job",
+			   board->job ? job_to_json(board->job) : json_null(), "description",
+			   config->description);
+	if (board->lease || board->foreign.pid)
+		(void)json_object_set_new(object, "executor",
+					  json_pack("{s:i}", "pid",
+						    (int)(board->lease ? lease_pid(board->lease)
+								       : board->foreign.pid)));
+	if (state == DUT_BORKED || state == DUT_WAIT_FOR_CONFIG) {
+		board_describe_holder(board, text, sizeof(text));
+		(void)json_object_set_new(object, "message", json_string(text));
+	}
+	return object;
+}
+
+/* ---- the off after a job ---- */
+
+static void off_is_over(struct board *board)
+{
+	struct job *job = board->job;
+
+	board->off.pending = board->off.failed = false;
+	board->off.timer = sd_event_source_disable_unref(board->off.timer);
+	board->job = NULL;
+	if (job) {
+		job->off_pending = false;
+		job->board = NULL;
+		daemon_note(board->daemon, job);
+	}
+	daemon_board_free(board->daemon, board);
+}
+
+static int on_off_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct board *board = data;
+
+	(void)source;
+	(void)usec;
+	switch_off(board);
+	return 0;
+}
+
+static void retry_off_later(struct board *board, const char *text)
+{
+	int r;
+
+	if (!board->off.failed)
+		log_board(board->config->id, LOG_ERR,
+			  "cannot be switched off, trying again every %" PRIu64 " s: %s",
+			  OFF_RETRY_US / 1000000, text);
+	board->off.failed = true;
+	board->off.timer = sd_event_source_disable_unref(board->off.timer);
+	r = sd_event_add_time_relative(board->daemon->event, &board->off.timer, CLOCK_BOOTTIME,
+				       OFF_RETRY_US, 0, on_off_retry, board);
+	if (r < 0)
+		log_board(board->config->id, LOG_CRIT, "cannot retry the power-off: %s",
+			  strerror(-r));
+}
+
+static void on_off_done(const struct power_result *result, void *data)
+{
+	struct board *board = data;
+
+	if (!board->off.pending)
+		return;
+	if (result->error < 0 || result->state != POWER_OFF || !result->verified) {
+		retry_off_later(board, result->error < 0 ? result->text.text
+							 : "the power does not read back OFF");
+		return;
+	}
+	if (board->off.failed)
+		log_board(board->config->id, LOG_NOTICE, "is off at last");
+	off_is_over(board);
+}
+
+static void switch_off(struct board *board)
+{
+	struct error err;
+
+	if (!board->off.pending) {
+		board->off.pending = true;
+		board->off.begun_us = clock_now_us();
+	}
+	if (outlet_request(board->outlet, OUTLET_OFF, NULL, on_off_done, board, &err) < 0)
+		retry_off_later(board, err.text);
+}
+
+/* ---- a job's beginning ---- */
+
+static void tell_starter(struct board *board, int r, const char *reason)
+{
+	void (*started)(int r, const char *reason, void *data) = board->on_started;
+
+	board->on_started = NULL;
+	if (started)
+		started(r, reason, board->on_started_data);
+}
+
+void board_forget_starter(struct board *board)
+{
+	board->on_started = NULL;
+}
+
+/* The attempt is on disk: from here on a crash ends in board_conclude(). */
+static void on_committed(int r, const struct error *err, void *data)
+{
+	struct board *board = data;
+	struct error failure;
+
+	if (r < 0) {
+		board_conclude(board, err->text);
+		return;
+	}
+	if (board->job->cancelled) {
+		board_conclude(board, NULL);
+		return;
+	}
+	r = lease_start(&board->lease, board, board->job, &failure);
+	if (r < 0)
+		board_conclude(board, failure.text);
+}
+
+int board_start_job(struct board *board, struct job *job,
+		    void (*started)(int r, const char *reason, void *data), void *data,
+		    struct error *err)
+{
+	int r;
+
+	for (size_t i = 0; i < board->n_lines; i++)
+		(void)line_connect(board->lines[i], NULL);
+	r = board->n_lines > 0 ? line_hold(board->lines[0], err) : 0;
+	if (r < 0)
+		return r;
+	r = job_begin_attempt(job, err);
+	if (r < 0)
+		return r;
+	job->board = board;
+	job->off_pending = board->config->after_job == AFTER_JOB_OFF;
+	if (board->n_lines > 0) {
+		job->has_console = true;
+		job->console_base = line_offset(board->lines[0]);
+		r = line_begin_loan(board->lines[0], job->id, err);
+		if (r < 0)
+			return r;
+	}
+	board->job = job;
+	board->starting = true;
+	board->on_started = started;
+	board->on_started_data = data;
+	return lease_commit(board, job, on_committed, board, err);
+}
+
+void board_job_runs(struct board *board)
+{
+	struct job *job = board->job;
+
+	board->starting = false;
+	job->state = job_next(job->state, JOB_GO);
+	job->started_us = clock_realtime_us();
+	log_job(board->config->id, job->id, LOG_INFO, "runs, executor pid %d",
+		(int)lease_pid(board->lease));
+	daemon_note(board->daemon, job);
+	daemon_job_changed(board->daemon, job);
+	tell_starter(board, 0, NULL);
+}
+
+void board_cancel_job(struct board *board)
+{
+	if (board->lease)
+		lease_cancel(board->lease);
+}
+
+/* ---- its end ---- */
+
+/* What the job's folder says of an executor that is gone. */
+static void decide_end(struct board *board, int dir_fd, const char *reason, struct job_result *end)
+{
+	struct job *job = board->job;
+	struct error err = { "" };
+	int r = dir_fd < 0 ? -ENOENT : job_read_result(job, dir_fd, end, &err);
+	bool started = dir_fd >= 0 && faccessat(dir_fd, "started", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	const char *why = reason;
+
+	if (r >= 0)
+		return;
+	if (r != -ENOENT)
+		log_job(board->config->id, job->id, LOG_WARNING, "%s", err.text);
+	*end = (struct job_result){ .status = JOB_CANCELLED, .reason = strdup("cancelled") };
+	if (job->cancelled) {
+		why = job->cancel_why;
+	} else if (started) {
+		bool rebooted = strcmp(job->boot_id, clock_boot_id()) != 0;
+
+		free(end->reason);
+		end->reason = strdup(rebooted ? "gateway_reboot" : "executor_killed");
+		end->verdict = strdup("lab");
+		end->status = JOB_INCOMPLETE;
+		if (!why)
+			why = rebooted ? "the gateway was restarted while the job ran"
+				       : "the executor died without a result";
+	} else {
+		free(end->reason);
+		end->reason = strdup("executor_failed");
+		end->verdict = strdup("lab");
+		end->status = JOB_SETUP_FAIL;
+	}
+	end->message = why ? strdup(why) : NULL;
+}
+
+static void end_job(struct board *board, const struct job_result *end)
+{
+	struct job *job = board->job;
+
+	if (job_set_end(job, end->status, end->reason, end->verdict, end->message)) {
+		log_job(board->config->id, job->id, LOG_INFO, "ended %s (%s)",
+			job_status_name(job->status), job->reason);
+		daemon_note(board->daemon, job);
+		daemon_job_changed(board->daemon, job);
+	}
+}
+
+/* An attempt of which no trace is left (dutd died before the spawn) goes back to where it was. */
+static bool try_again(struct board *board, const char *reason, int dir_fd)
+{
+	struct job *job = board->job;
+
+	if (reason || job->cancelled || job->attempt >= JOB_MAX_ATTEMPTS || dir_fd < 0 ||
+	    faccessat(dir_fd, "started", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    faccessat(dir_fd, "result.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return false;
+	job->state = job_next(job->state, JOB_REQUEUE);
+	job->off_pending = false;
+	board->job = NULL;
+	daemon_note(board->daemon, job);
+	return true;
+}
+
+void board_conclude(struct board *board, const char *reason)
+{
+	struct job_result end = { 0 };
+	struct job *job = board->job;
+	close_ int dir_fd = -1;
+	char path[32];
+	struct error err;
+
+	(void)snprintf(path, sizeof(path), "%" PRIu64, job->id);
+	if (file_open_beneath(&dir_fd, board->daemon->jobs_fd, path, O_DIRECTORY | O_RDONLY, &err) <
+	    0)
+		log_job(board->config->id, job->id, LOG_ERR, "its folder: %s", err.text);
+	if (dir_fd >= 0 && job->has_console && board->n_lines > 0 &&
+	    line_end_loan(board->lines[0], dir_fd, job->console_base, &err) < 0)
+		log_job(board->config->id, job->id, LOG_ERR, "console: %s", err.text);
+	for (size_t i = 0; i < board->n_lines; i++)
+		if (line_read(board->lines[i], &err) < 0)
+			log_board(board->config->id, LOG_ERR, "console %s: %s",
+				  line_name(board->lines[i]), err.text);
+	board->starting = false;
+	if (try_again(board, reason, dir_fd)) {
+		daemon_board_free(board->daemon, board);
+		return;
+	}
+	decide_end(board, dir_fd, reason, &end);
+	end_job(board, &end);
+	tell_starter(board, -EIO, end.message ? end.message : end.reason);
+	job_result_done(&end);
+	if (job->off_pending && board->outlet)
+		switch_off(board);
+	else
+		off_is_over(board);
+}
+
+/* ---- the lock ---- */
+
+static int on_foreign_gone(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	struct board *board = data;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
+	board_begin(board);
+	return 0;
+}
+
+static int on_foreign_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct board *board = data;
+
+	(void)source;
+	(void)usec;
+	board_begin(board);
+	return 0;
+}
+
+/* The executor's own record lock on byte 1 names its pid; see dut-executor(8). */
+static pid_t find_lock_holder(const struct board *board)
+{
+	struct flock lock = {
+		.l_type = F_WRLCK,
+		.l_whence = SEEK_SET,
+		.l_start = 1,
+		.l_len = 1,
+	};
+	close_ int fd = openat(board->state_fd, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
+		return 0;
+	return lock.l_pid;
+}
+
+void board_watch_foreign(struct board *board)
+{
+	sd_event *event = board->daemon->event;
+
+	if (!board->foreign.since_realtime_us)
+		board->foreign.since_realtime_us = clock_realtime_us();
+	board->foreign.pid = find_lock_holder(board);
+	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
+	board->foreign.timer = sd_event_source_disable_unref(board->foreign.timer);
+	board->foreign.pidfd = close_fd(board->foreign.pidfd);
+	if (board->foreign.pid > 0)
+		board->foreign.pidfd = pidfd_open(board->foreign.pid, 0);
+	if (board->foreign.pidfd >= 0 &&
+	    sd_event_add_io(event, &board->foreign.source, board->foreign.pidfd, EPOLLIN,
+			    on_foreign_gone, board) >= 0)
+		return;
+	(void)sd_event_add_time_relative(event, &board->foreign.timer, CLOCK_BOOTTIME,
+					 LOCK_RETRY_US, 0, on_foreign_retry, board);
+}
+
+static void forget_foreign(struct board *board)
+{
+	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
+	board->foreign.timer = sd_event_source_disable_unref(board->foreign.timer);
+	board->foreign.pidfd = close_fd(board->foreign.pidfd);
+	board->foreign.pid = 0;
+	board->foreign.since_realtime_us = 0;
+}
+
+/* Idle at last: the console is read, the power is known. */
+static void begin_idle(struct board *board)
+{
+	struct error err;
+
+	for (size_t i = 0; i < board->n_lines; i++) {
+		(void)line_connect(board->lines[i], NULL);
+		if (line_read(board->lines[i], &err) < 0)
+			log_board(board->config->id, LOG_ERR, "console %s: %s",
+				  line_name(board->lines[i]), err.text);
+	}
+	if (board->outlet &&
+	    outlet_request(board->outlet, board->config->off_at_start ? OUTLET_OFF : OUTLET_READ,
+			   NULL, NULL, NULL, &err) < 0)
+		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
+	daemon_board_free(board->daemon, board);
+}
+
+void board_begin(struct board *board)
+{
+	struct job *job = board->job;
+	struct error err;
+	int r;
+
+	r = file_lock(&board->lock_fd, board->state_fd, "lock", &err);
+	if (r < 0) {
+		if (!board->foreign.since_realtime_us)
+			log_board(board->config->id, LOG_WARNING, "cannot have its lock: %s",
+				  err.text);
+		board_watch_foreign(board);
+		return;
+	}
+	forget_foreign(board);
+	for (size_t i = 0; i < board->n_lines; i++)
+		line_start(board->lines[i]);
+	if (job && job->state == JOB_ENDED)
+		switch_off(board);
+	else if (job)
+		board_conclude(board, NULL);
+	else
+		begin_idle(board);
+}

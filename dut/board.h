@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#include "base/error.h"
+#include "base/list.h"
+#include "dut/config.h"
+#include "dut/job.h"
+#include "dut/line.h"
+#include "dut/outlet.h"
+#include "dut/state.h"
+
+/*
+ * A board: its power, its consoles, its lock, and the job that has it. Whoever holds
+ * <state>/duts/<dut>/lock owns the board: we while it is idle, starting or cleaning up; the
+ * executor during a job.
+ */
+
+struct daemon;
+struct lease;
+
+struct board {
+	struct list link; /* daemon.boards */
+	struct daemon *daemon;
+	const struct config_dut *config;
+	char *runtime_path; /* <runtime>/duts/<dut> */
+	int state_fd, runtime_fd;
+
+	int lock_fd;	       /* -1 while somebody else holds the lock */
+	struct outlet *outlet; /* NULL: no power configured */
+	struct line **lines;   /* the first is the default console */
+	size_t n_lines;
+
+	struct job *job;     /* that has the board, until it is switched off; owned by the daemon */
+	struct lease *lease; /* with that job's executor */
+	bool starting;	     /* from the choice of the board until `go` */
+	bool ready, retired;
+
+	struct {
+		pid_t pid; /* 0: not known */
+		int pidfd;
+		sd_event_source *source, *timer;
+		uint64_t since_realtime_us;
+	} foreign; /* the executor of an earlier dutd that holds the lock */
+
+	struct {
+		bool pending; /* a job has ended, the board is not off yet */
+		bool failed;
+		uint64_t begun_us; /* CLOCK_BOOTTIME */
+		sd_event_source *timer;
+	} off;
+
+	void (*on_started)(int r, const char *reason, void *data); /* whoever submitted the job */
+	void *on_started_data;
+};
+
+int board_new(struct board **ret, struct daemon *daemon, const struct config_dut *config,
+	      struct error *err);
+struct board *board_free(struct board *board);
+
+/* After all records are loaded: takes the lock, and finishes what an earlier dutd left. */
+void board_begin(struct board *board);
+
+enum dut_state board_state(const struct board *board);
+
+/* Whether a job could start now; or soon, because the last one's power-off is under way. */
+bool board_is_free(const struct board *board);
+bool board_is_settling(const struct board *board);
+
+/* Why it is not free, in words that go on after the board's name: "is held by alice (job 17,
+ * \"bisect\")". */
+void board_describe_holder(const struct board *board, char *text, size_t size);
+
+json_t *board_to_json(const struct board *board);
+json_t *board_power_json(const struct board *board);
+
+/*
+ * Gives a free board to a job. started (or NULL) runs once, from the loop: 0 when its executor is
+ * there, else the reason.
+ */
+int board_start_job(struct board *board, struct job *job,
+		    void (*started)(int r, const char *reason, void *data), void *data,
+		    struct error *err);
+
+/* The one who submitted is gone. */
+void board_forget_starter(struct board *board);
+
+/* The committed cancel of its job reaches the executor. */
+void board_cancel_job(struct board *board);
+
+/* ---- for lease.c ---- */
+
+/* The executor is there and has its `go`. */
+void board_job_runs(struct board *board);
+
+/*
+ * The executor is gone (or was never there) and the lock is ours again: drains the console, decides
+ * the end from what lies in the job's folder, switches off. reason: what the ready pipe said, or
+ * why there never was an executor; NULL when it had started.
+ */
+void board_conclude(struct board *board, const char *reason);
+
+/* The lock is held by somebody that we did not start, or that has closed its lock's copy wrongly.
+ */
+void board_watch_foreign(struct board *board);

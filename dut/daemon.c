@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/daemon.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "dut/api.h"
+#include "dut/board.h"
+#include "dut/submit.h"
+#include "dut/worker.h"
+
+enum { MAX_RECORD = 1 << 20, LISTEN_BACKLOG = 128 };
+
+struct daemon *daemon_free(struct daemon *daemon)
+{
+	if (!daemon)
+		return NULL;
+	daemon->http = api_stop(daemon->http);
+	submissions_drop(daemon);
+	while (!list_empty(&daemon->boards))
+		board_free(CONTAINER_OF(daemon->boards.previous, struct board, link));
+	daemon->worker = worker_free(daemon->worker);
+	while (!list_empty(&daemon->jobs))
+		job_free(CONTAINER_OF(daemon->jobs.previous, struct job, link));
+	config_free(daemon->config);
+	(void)close_fd(daemon->jobs_fd);
+	(void)close_fd(daemon->state_lock_fd);
+	(void)close_fd(daemon->runtime_lock_fd);
+	(void)close_fd(daemon->state_fd);
+	(void)close_fd(daemon->runtime_fd);
+	free(daemon->state_dir);
+	free(daemon->runtime_dir);
+	free(daemon->libexec_dir);
+	free(daemon);
+	return NULL;
+}
+
+CLEANUP_DEFINE(struct daemon *, daemon_free)
+
+/* ---- folders and numbers ---- */
+
+static int open_folder(const char *path, char **ret_path, int *ret_fd, int *ret_lock_fd,
+		       struct error *err)
+{
+	int r;
+
+	r = file_make_dir(ret_fd, AT_FDCWD, path, 0750, err);
+	if (r < 0)
+		return r;
+	*ret_path = realpath(path, NULL);
+	if (!*ret_path)
+		return error_errno(err, "%s", path);
+	r = file_lock(ret_lock_fd, *ret_fd, "daemon.lock", err);
+	if (r == -EWOULDBLOCK)
+		return error_set(err, r, "another dutd runs on %s", *ret_path);
+	return r;
+}
+
+/* A number in a file of its own; 0 when the file is not there yet. */
+static int read_number(int dir_fd, const char *name, uint64_t *ret, struct error *err)
+{
+	free_ char *text = NULL;
+	size_t length;
+	int r = file_read_beneath(&text, &length, dir_fd, name, 32, err);
+
+	if (r == -ENOENT) {
+		*ret = 0;
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	text[strcspn(text, "\n")] = '\0';
+	r = text_to_uint64(ret, text, 0, INT64_MAX, err);
+	return r < 0 ? error_prefix(err, r, "%s", name) : 0;
+}
+
+static int write_number(int dir_fd, const char *name, uint64_t number, struct error *err)
+{
+	char text[32];
+	int length = snprintf(text, sizeof(text), "%" PRIu64 "\n", number);
+
+	return file_replace(dir_fd, name, text, (size_t)length, 0600, err);
+}
+
+static int open_folders(struct daemon *daemon, const struct daemon_options *options,
+			struct error *err)
+{
+	int r;
+
+	r = open_folder(options->state_dir, &daemon->state_dir, &daemon->state_fd,
+			&daemon->state_lock_fd, err);
+	if (r >= 0)
+		r = open_folder(options->runtime_dir, &daemon->runtime_dir, &daemon->runtime_fd,
+				&daemon->runtime_lock_fd, err);
+	if (r >= 0)
+		r = file_make_dir(&daemon->jobs_fd, daemon->state_fd, "jobs", 0750, err);
+	if (r >= 0)
+		r = read_number(daemon->state_fd, "epoch", &daemon->epoch, err);
+	if (r >= 0)
+		r = write_number(daemon->state_fd, "epoch", ++daemon->epoch, err);
+	if (r >= 0)
+		r = read_number(daemon->state_fd, "next-id", &daemon->next_id, err);
+	if (r < 0)
+		return r;
+	daemon->libexec_dir = realpath(options->libexec_dir, NULL);
+	if (!daemon->libexec_dir)
+		return error_errno(err, "the folder of the helper programs, %s",
+				   options->libexec_dir);
+	return 0;
+}
+
+/* ---- records ---- */
+
+static void insert_job(struct daemon *daemon, struct job *job)
+{
+	struct list *at = &daemon->jobs;
+
+	/* Nearly always at the end. */
+	while (at->previous != &daemon->jobs &&
+	       CONTAINER_OF(at->previous, struct job, link)->id > job->id)
+		at = at->previous;
+	list_append(at, &job->link);
+}
+
+static int load_record(struct daemon *daemon, const char *name, struct error *err)
+{
+	json_auto_t *record = NULL;
+	free_ char *text = NULL;
+	struct job *job;
+	size_t length;
+	int r;
+
+	r = file_read_beneath(&text, &length, daemon->jobs_fd, name, MAX_RECORD, err);
+	if (r < 0)
+		return r;
+	record = json_loadb(text, length, 0, NULL);
+	r = job_from_record(&job, record, err);
+	if (r < 0)
+		return r;
+	insert_job(daemon, job);
+	return 0;
+}
+
+/* Ids are never used twice, also when next-id was lost: whatever lies in jobs/ counts. */
+static void note_used_id(struct daemon *daemon, uint64_t id)
+{
+	if (id >= daemon->next_id)
+		daemon->next_id = id + 1;
+}
+
+static int load_jobs(struct daemon *daemon, struct error *err)
+{
+	closedir_ DIR *dir = NULL;
+	int fd = openat(daemon->jobs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct dirent *entry;
+
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		int r = error_errno(err, "cannot list the jobs");
+
+		(void)close_fd(fd);
+		return r;
+	}
+	while ((entry = readdir(dir))) {
+		uint64_t id;
+		int end = 0;
+
+		if (sscanf(entry->d_name, "%" SCNu64 "%n", &id, &end) != 1)
+			continue;
+		note_used_id(daemon, id);
+		if (strcmp(entry->d_name + end, ".json") == 0 &&
+		    load_record(daemon, entry->d_name, err) < 0)
+			log_msg(LOG_ERR, "the record %s is left alone: %s", entry->d_name,
+				err->text);
+	}
+	if (daemon->next_id == 0)
+		daemon->next_id = 1;
+	return 0;
+}
+
+/* Gives each board the job that an earlier dutd left on it, and its consoles the jobs' logs. */
+static void attach_jobs(struct daemon *daemon)
+{
+	LIST_FOREACH(link, &daemon->jobs) {
+		struct job *job = CONTAINER_OF(link, struct job, link);
+		struct board *board = daemon_find_board(daemon, job->dut);
+		bool unfinished = job->state == JOB_STARTING || job->state == JOB_RUNNING;
+
+		if (!board)
+			continue;
+		if (job->has_console && board->n_lines > 0)
+			(void)history_add(line_history(board->lines[0]), job->console_base, job->id,
+					  NULL);
+		if (!unfinished && !job->off_pending)
+			continue;
+		/* Of several (a disk that was put back), the youngest is the one that has the
+		 * board. */
+		board->job = job;
+		job->board = board;
+	}
+}
+
+/* ---- opening ---- */
+
+static int open_boards(struct daemon *daemon, struct error *err)
+{
+	for (size_t i = 0; i < daemon->config->n_duts; i++) {
+		struct board *board;
+		int r = board_new(&board, daemon, &daemon->config->duts[i], err);
+
+		if (r < 0)
+			return r;
+		list_append(&daemon->boards, &board->link);
+	}
+	return 0;
+}
+
+static int set_group(int dir_fd, const char *group, struct error *err)
+{
+	const struct group *entry = getgrnam(group);
+
+	if (!entry)
+		return error_set(err, -ENOENT, "api.socket.group: there is no group '%s'", group);
+	if (fchownat(dir_fd, "dutd.sock", (uid_t)-1, entry->gr_gid, AT_SYMLINK_NOFOLLOW) < 0)
+		return error_errno(err, "cannot give dutd.sock to the group '%s'", group);
+	return 0;
+}
+
+/* The socket that systemd holds for us, or one of our own. */
+static int open_socket(struct daemon *daemon, int *ret_fd, struct error *err)
+{
+	close_ int fd = -1;
+	int r;
+
+	if (sd_listen_fds(1) > 0) {
+		*ret_fd = SD_LISTEN_FDS_START;
+		return 0;
+	}
+	r = file_bind_socket(&fd, daemon->runtime_fd, "dutd.sock", SOCK_STREAM,
+			     daemon->config->socket_mode, err);
+	if (r >= 0 && daemon->config->socket_group)
+		r = set_group(daemon->runtime_fd, daemon->config->socket_group, err);
+	if (r < 0)
+		return r;
+	if (listen(fd, LISTEN_BACKLOG) < 0)
+		return error_errno(err, "cannot listen on dutd.sock");
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/* Said once at start: what an ordinary user's dutd cannot do. */
+static void say_protections(void)
+{
+	log_msg(LOG_NOTICE,
+		"jobs run with the uid of dutd, without a sandbox: accept jobs only from people whom you trust");
+}
+
+int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options *options,
+	       struct config *config, struct error *err)
+{
+	cleanup_(daemon_freep) struct daemon *daemon = calloc(1, sizeof(*daemon));
+	int listen_fd, r;
+
+	if (!daemon) {
+		config_free(config);
+		return error_oom(err);
+	}
+	daemon->event = event;
+	daemon->config = config;
+	daemon->started_realtime_us = clock_realtime_us();
+	daemon->state_fd = daemon->runtime_fd = daemon->jobs_fd = -1;
+	daemon->state_lock_fd = daemon->runtime_lock_fd = -1;
+	list_init(&daemon->boards);
+	list_init(&daemon->jobs);
+	list_init(&daemon->submissions);
+	list_init(&daemon->waiters);
+
+	r = open_folders(daemon, options, err);
+	if (r >= 0)
+		r = load_jobs(daemon, err);
+	if (r >= 0)
+		r = worker_new(&daemon->worker, event, err);
+	if (r >= 0)
+		r = open_boards(daemon, err);
+	if (r < 0)
+		return r;
+	attach_jobs(daemon);
+	LIST_FOREACH(link, &daemon->boards)
+		board_begin(CONTAINER_OF(link, struct board, link));
+	r = open_socket(daemon, &listen_fd, err);
+	if (r >= 0)
+		r = api_start(&daemon->http, daemon, listen_fd, err);
+	if (r < 0)
+		return r;
+	say_protections();
+	*ret = take_ptr(daemon);
+	return 0;
+}
+
+/* ---- finding ---- */
+
+struct board *daemon_find_board(const struct daemon *daemon, const char *id)
+{
+	const struct config_dut *dut = config_find_dut(daemon->config, id);
+
+	LIST_FOREACH(link, &daemon->boards) {
+		struct board *board = CONTAINER_OF(link, struct board, link);
+
+		if (dut && board->config == dut)
+			return board;
+	}
+	return NULL;
+}
+
+struct job *daemon_find_job(const struct daemon *daemon, uint64_t id)
+{
+	LIST_FOREACH(link, &daemon->jobs) {
+		struct job *job = CONTAINER_OF(link, struct job, link);
+
+		if (job->id == id)
+			return job;
+	}
+	return NULL;
+}
+
+/* ---- commits ---- */
+
+struct record_work {
+	int jobs_fd;
+	char name[32];
+	char *text;
+	daemon_commit_fn done;
+	void *data;
+};
+
+static int write_record(void *data, struct error *err)
+{
+	const struct record_work *work = data;
+
+	return file_replace(work->jobs_fd, work->name, work->text, strlen(work->text), 0600, err);
+}
+
+static void record_done(int r, const struct error *err, void *data)
+{
+	const struct record_work *work = data;
+
+	if (work->done)
+		work->done(r, err, work->data);
+	else if (r < 0)
+		log_msg(LOG_ERR, "the record %s is not on disk: %s", work->name, err->text);
+}
+
+static void record_release(void *data)
+{
+	struct record_work *work = data;
+
+	free(work->text);
+	free(work);
+}
+
+int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn done, void *data,
+		  struct error *err)
+{
+	struct record_work *work = calloc(1, sizeof(*work));
+	json_auto_t *record = job_to_record(job);
+	int r;
+
+	if (!work)
+		return error_oom(err);
+	work->jobs_fd = daemon->jobs_fd;
+	work->done = done;
+	work->data = data;
+	work->text = record ? json_dumps(record, JSON_INDENT(1)) : NULL;
+	(void)snprintf(work->name, sizeof(work->name), "%" PRIu64 ".json", job->id);
+	r = work->text ? worker_run(daemon->worker, write_record, record_done, record_release, work,
+				    err)
+		       : error_oom(err);
+	if (r < 0)
+		record_release(work);
+	return r;
+}
+
+void daemon_note(struct daemon *daemon, const struct job *job)
+{
+	struct error err;
+
+	if (daemon_commit(daemon, job, NULL, NULL, &err) < 0)
+		log_job(job->dut, job->id, LOG_ERR, "its record is not on disk: %s", err.text);
+}
+
+/* ---- changes ---- */
+
+void daemon_job_changed(struct daemon *daemon, struct job *job)
+{
+	api_job_changed(daemon, job);
+}
+
+static struct job *oldest_waiting(const struct daemon *daemon, const struct board *board)
+{
+	LIST_FOREACH(link, &daemon->jobs) {
+		struct job *job = CONTAINER_OF(link, struct job, link);
+
+		if (job->state == JOB_WAITING && !job->preparing &&
+		    strcmp(job->dut, board->config->id) == 0)
+			return job;
+	}
+	return NULL;
+}
+
+void daemon_board_free(struct daemon *daemon, struct board *board)
+{
+	struct job *job;
+	struct error err;
+
+	while (board_is_free(board) && (job = oldest_waiting(daemon, board))) {
+		if (board_start_job(board, job, NULL, NULL, &err) >= 0)
+			return;
+		log_job(board->config->id, job->id, LOG_ERR, "cannot start: %s", err.text);
+		(void)job_set_end(job, JOB_SETUP_FAIL, "executor_failed", "lab", err.text);
+		daemon_note(daemon, job);
+		daemon_job_changed(daemon, job);
+	}
+	submissions_retry(daemon);
+}

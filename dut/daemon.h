@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "base/error.h"
+#include "base/list.h"
+#include "dut/config.h"
+#include "dut/job.h"
+
+/* The root of everything: it owns the configuration, the boards, the jobs and the API. */
+
+struct board;
+struct http_server;
+struct worker;
+
+struct daemon_options {
+	const char *config_path, *state_dir, *runtime_dir, *libexec_dir;
+};
+
+struct daemon {
+	sd_event *event;
+	struct config *config;
+	char *state_dir, *runtime_dir, *libexec_dir; /* absolute */
+	int state_fd, runtime_fd, jobs_fd;
+	int state_lock_fd, runtime_lock_fd;
+	uint64_t epoch;	  /* + 1 with each start */
+	uint64_t next_id; /* of the next job */
+	uint64_t started_realtime_us;
+	struct worker *worker;
+	struct http_server *http;
+	struct list boards;	 /* board.link, in the order of the configuration */
+	struct list jobs;	 /* job.link, by id */
+	struct list submissions; /* submission.link (submit.c) */
+	struct list waiters;	 /* waiter.link (api-job.c) */
+};
+
+/*
+ * Takes the folders' locks, loads configuration and records, opens the boards and the API. config
+ * is taken over.
+ *
+ * Errors: -EWOULDBLOCK when another dutd has one of the folders.
+ */
+int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options *options,
+	       struct config *config, struct error *err);
+
+/* Running jobs go on without us; virtual boards that are off and nobody's are let go. */
+struct daemon *daemon_free(struct daemon *daemon);
+
+/* By name or alias, or NULL. */
+struct board *daemon_find_board(const struct daemon *daemon, const char *id);
+struct job *daemon_find_job(const struct daemon *daemon, uint64_t id);
+
+/* Puts a job's record on disk as it is now; done (or NULL) runs when it is safe. */
+typedef void (*daemon_commit_fn)(int r, const struct error *err, void *data);
+int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn done, void *data,
+		  struct error *err);
+
+/* The same, for a step after which nobody waits: a failure is logged. */
+void daemon_note(struct daemon *daemon, const struct job *job);
+
+/* A job has got another state: whoever waits for it is told. */
+void daemon_job_changed(struct daemon *daemon, struct job *job);
+
+/* A board is free: the oldest job that waits for it, or a submission that was held back, gets it.
+ */
+void daemon_board_free(struct daemon *daemon, struct board *board);

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/history.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+
+enum { PATH_SIZE = 64 };
+
+void history_done(struct history *history)
+{
+	free(history->segments);
+	history->segments = NULL;
+	history->count = 0;
+}
+
+int history_add(struct history *history, uint64_t base, uint64_t job, struct error *err)
+{
+	struct segment *grown;
+	size_t at = history->count;
+
+	while (at > 0 && history->segments[at - 1].base > base)
+		at--;
+	for (size_t i = at; i > 0 && history->segments[i - 1].base == base; i--)
+		if (history->segments[i - 1].job == job)
+			return 0;
+	grown = reallocarray(history->segments, history->count + 1, sizeof(*grown));
+	if (!grown)
+		return error_oom(err);
+	history->segments = grown;
+	memmove(grown + at + 1, grown + at, (history->count - at) * sizeof(*grown));
+	grown[at] = (struct segment){ .base = base, .job = job };
+	history->count++;
+	return 0;
+}
+
+int history_scan(struct history *history, struct error *err)
+{
+	closedir_ DIR *dir = NULL;
+	struct dirent *entry;
+	int fd = openat(history->console_dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		int r = error_errno(err, "cannot list the console's folder");
+
+		(void)close_fd(fd);
+		return r;
+	}
+	while ((entry = readdir(dir))) {
+		uint64_t base;
+		int end = 0, r;
+
+		if (sscanf(entry->d_name, "%" SCNu64 ".log%n", &base, &end) != 1 || end == 0 ||
+		    entry->d_name[end])
+			continue;
+		r = history_add(history, base, 0, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* A job's folder belongs to the job: its log is opened without following anything. */
+static int open_segment(const struct history *history, const struct segment *segment, int *ret_fd,
+			struct error *err)
+{
+	char path[PATH_SIZE];
+
+	if (segment->job) {
+		(void)snprintf(path, sizeof(path), "%" PRIu64 "/console.log", segment->job);
+		return file_open_beneath(ret_fd, history->jobs_dir_fd, path, O_RDONLY, err);
+	}
+	(void)snprintf(path, sizeof(path), "%" PRIu64 ".log", segment->base);
+	return file_open_beneath(ret_fd, history->console_dir_fd, path, O_RDONLY, err);
+}
+
+uint64_t history_end(const struct history *history)
+{
+	uint64_t end = 0;
+
+	for (size_t i = history->count; i > 0; i--) {
+		const struct segment *segment = &history->segments[i - 1];
+		close_ int fd = -1;
+		struct stat status;
+
+		if (segment->base > end)
+			end = segment->base;
+		if (open_segment(history, segment, &fd, NULL) == 0 && fstat(fd, &status) == 0 &&
+		    segment->base + (uint64_t)status.st_size > end)
+			end = segment->base + (uint64_t)status.st_size;
+	}
+	return end;
+}
+
+void history_cursor_init(struct history_cursor *cursor, uint64_t offset)
+{
+	*cursor = (struct history_cursor){ .offset = offset, .fd = -1 };
+}
+
+void history_cursor_done(struct history_cursor *cursor)
+{
+	cursor->fd = close_fd(cursor->fd);
+}
+
+uint64_t history_clamp(const struct history *history, uint64_t offset)
+{
+	if (history->count > 0 && offset < history->segments[0].base)
+		return history->segments[0].base;
+	return offset;
+}
+
+/* The index of the first segment that begins after offset; count when there is none. */
+static size_t first_after(const struct history *history, uint64_t offset)
+{
+	size_t i = history->count;
+
+	while (i > 0 && history->segments[i - 1].base > offset)
+		i--;
+	return i;
+}
+
+/* Reads from the segment in which the offset lies, which may be empty or shorter. */
+static ssize_t read_here(const struct history *history, struct history_cursor *cursor, char *buffer,
+			 size_t size, size_t after, struct error *err)
+{
+	uint64_t room = UINT64_MAX;
+	ssize_t n;
+	int r;
+
+	if (cursor->fd < 0) {
+		const struct segment *segment = &history->segments[after - 1];
+
+		r = open_segment(history, segment, &cursor->fd, err);
+		if (r == -ENOENT)
+			return 0; /* the next one may be there */
+		if (r < 0)
+			return r;
+		cursor->base = segment->base;
+	}
+	/* A job that wrote more than it was lent does not reach into what came after it. */
+	if (after < history->count)
+		room = history->segments[after].base - cursor->offset;
+	n = pread(cursor->fd, buffer, size < room ? size : room,
+		  (off_t)(cursor->offset - cursor->base));
+	return n < 0 ? error_errno(err, "cannot read the console's log") : n;
+}
+
+ssize_t history_read(const struct history *history, struct history_cursor *cursor, char *buffer,
+		     size_t size, struct error *err)
+{
+	cursor->offset = history_clamp(history, cursor->offset);
+	for (;;) {
+		size_t after = first_after(history, cursor->offset);
+		ssize_t n;
+
+		if (after == 0)
+			return 0;
+		/* A new segment has begun where the present one ends. */
+		if (cursor->fd >= 0 && history->segments[after - 1].base != cursor->base)
+			history_cursor_done(cursor);
+		n = read_here(history, cursor, buffer, size, after, err);
+		if (n > 0)
+			cursor->offset += (uint64_t)n;
+		if (n != 0)
+			return n;
+		/* Two segments with the same base: the later one, which `after - 1` names, has the
+		 * bytes. */
+		if (after == history->count) {
+			return 0;
+		}
+		history_cursor_done(cursor);
+		cursor->offset = history->segments[after].base;
+	}
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+/*
+ * Where a console's bytes lie: in segments, one after the other, each in a file of its own. An idle
+ * segment is <console folder>/<first offset>.log; what came in while a job had the console is
+ * jobs/<id>/console.log. Offsets count over all of them.
+ */
+
+struct segment {
+	uint64_t base;
+	uint64_t job; /* 0: idle */
+};
+
+struct history {
+	int console_dir_fd, jobs_dir_fd; /* borrowed */
+	struct segment *segments; /* by base; of two with the same base the later one is last */
+	size_t count;
+};
+
+void history_done(struct history *history);
+
+/* Notes a segment. One that is there already is not noted twice. */
+int history_add(struct history *history, uint64_t base, uint64_t job, struct error *err);
+
+/* Finds the idle segments on disk. */
+int history_scan(struct history *history, struct error *err);
+
+/* The offset behind the last byte of all segments. */
+uint64_t history_end(const struct history *history);
+
+/* A place from which somebody reads. */
+struct history_cursor {
+	uint64_t offset; /* of the next byte */
+	int fd;		 /* of the present segment, -1 before the first read */
+	uint64_t base;	 /* of that segment */
+};
+
+void history_cursor_init(struct history_cursor *cursor, uint64_t offset);
+void history_cursor_done(struct history_cursor *cursor);
+
+/* An offset before the oldest byte that is kept becomes that one's. */
+uint64_t history_clamp(const struct history *history, uint64_t offset);
+
+/* Reads on: the number of bytes, or 0 at the present end. Gaps between segments are jumped over. */
+ssize_t history_read(const struct history *history, struct history_cursor *cursor, char *buffer,
+		     size_t size, struct error *err);

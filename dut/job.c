@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/job.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/text.h"
+
+enum { MAX_RESULT = 4 << 20, RECORD_VERSION = 1 };
+
+static const enum job_state next[JOB_STATES][JOB_EVENTS] = {
+	[JOB_WAITING] = { [JOB_COMMIT] = JOB_STARTING, [JOB_END] = JOB_ENDED },
+	[JOB_STARTING] = { [JOB_GO] = JOB_RUNNING,
+			   [JOB_REQUEUE] = JOB_WAITING,
+			   [JOB_END] = JOB_ENDED },
+	[JOB_RUNNING] = { [JOB_END] = JOB_ENDED },
+}; /* everything else is JOB_INVALID */
+
+static const char *const state_names[JOB_STATES] = {
+	[JOB_INVALID] = "INVALID", [JOB_WAITING] = "WAITING", [JOB_STARTING] = "STARTING",
+	[JOB_RUNNING] = "RUNNING", [JOB_ENDED] = "ENDED",
+};
+
+enum job_state job_next(enum job_state state, enum job_event event)
+{
+	return next[state][event];
+}
+
+const char *job_state_name(enum job_state state)
+{
+	return state_names[state];
+}
+
+struct job *job_free(struct job *job)
+{
+	if (job) {
+		list_remove(&job->link);
+		free(job->name);
+		free(job->owner);
+		free(job->dut);
+		free(job->cancel_by);
+		free(job->cancel_why);
+		free(job->reason);
+		free(job->verdict);
+		free(job->message);
+		free(job);
+	}
+	return NULL;
+}
+
+CLEANUP_DEFINE(struct job *, job_free)
+
+int job_new(struct job **ret, uint64_t id, const char *name, const char *owner, uid_t owner_uid,
+	    const char *dut, struct error *err)
+{
+	cleanup_(job_freep) struct job *job = calloc(1, sizeof(*job));
+
+	if (!job)
+		return error_oom(err);
+	list_init(&job->link);
+	job->id = id;
+	job->owner_uid = owner_uid;
+	job->state = JOB_WAITING;
+	job->status = JOB_UNKNOWN;
+	job->submitted_us = clock_realtime_us();
+	viewers_init(&job->viewers, MAX_VIEWERS);
+	job->name = strdup(name);
+	job->owner = strdup(owner);
+	job->dut = strdup(dut);
+	if (!job->name || !job->owner || !job->dut)
+		return error_oom(err);
+	*ret = take_ptr(job);
+	return 0;
+}
+
+/* A text of any origin: what is no UTF-8 (or was cut inside a character) is escaped. */
+static json_t *text_or_null(const char *text)
+{
+	char escaped[JOB_MAX_TEXT * 4 + 1];
+	json_t *value;
+
+	if (!text)
+		return json_null();
+	value = json_string(text);
+	return value ? value
+		     : json_string(text_escape(escaped, sizeof(escaped), text, strlen(text)));
+}
+
+/* The members that record and API share. */
+static json_t *common_members(const struct job *job)
+{
+	bool ended = job->state == JOB_ENDED;
+
+	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "name", job->name,
+			 "dut", job->dut, "owner", job->owner, "state", state_names[job->state],
+			 "attempt", (json_int_t)job->attempt, "status",
+			 ended ? json_string(job_status_name(job->status)) : json_null(), "reason",
+			 text_or_null(job->reason), "verdict", text_or_null(job->verdict),
+			 "message", text_or_null(job->message), "console_base",
+			 job->has_console ? json_integer((json_int_t)job->console_base)
+					  : json_null());
+}
+
+json_t *job_to_record(const struct job *job)
+{
+	json_t *record = common_members(job);
+	json_t *more = json_pack(
+		"{s:i, s:I, s:I, s:s, s:b, s:s, s:I, s:I, s:I, s:o}", "v", RECORD_VERSION, "id",
+		(json_int_t)job->id, "uid", (json_int_t)job->owner_uid, "nonce", job->nonce,
+		"off_pending", job->off_pending, "boot_id", job->boot_id, "submitted_us",
+		(json_int_t)job->submitted_us, "started_us", (json_int_t)job->started_us,
+		"ended_us", (json_int_t)job->ended_us, "cancel",
+		job->cancelled ? json_pack("{s:o, s:o}", "by", text_or_null(job->cancel_by), "why",
+					   text_or_null(job->cancel_why))
+			       : json_null());
+
+	if (!record || !more || json_object_update(record, more) < 0) {
+		json_decref(record);
+		record = NULL;
+	}
+	json_decref(more);
+	return record;
+}
+
+static json_t *time_or_null(uint64_t realtime_us)
+{
+	char text[CLOCK_ISO_SIZE];
+
+	return realtime_us ? json_string(clock_format_iso(text, realtime_us)) : json_null();
+}
+
+json_t *job_to_json(const struct job *job)
+{
+	json_t *object = common_members(job);
+	bool lives = job->state == JOB_STARTING || job->state == JOB_RUNNING;
+	char id[24];
+
+	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
+	(void)json_object_set_new(object, "id", json_string(id));
+	(void)json_object_set_new(object, "phase",
+				  lives ? json_string(job_phase_name(job->phase)) : json_null());
+	(void)json_object_set_new(object, "submitted", time_or_null(job->submitted_us));
+	(void)json_object_set_new(object, "started", time_or_null(job->started_us));
+	(void)json_object_set_new(object, "ended", time_or_null(job->ended_us));
+	(void)json_object_set_new(object, "cancel",
+				  job->cancelled ? json_pack("{s:o, s:o}", "by",
+							     text_or_null(job->cancel_by), "why",
+							     text_or_null(job->cancel_why))
+						 : json_null());
+	return object;
+}
+
+static int set_text(char **target, const json_t *value)
+{
+	char *copy = NULL;
+
+	if (json_is_string(value)) {
+		copy = strdup(json_string_value(value));
+		if (!copy)
+			return -ENOMEM;
+	}
+	free(*target);
+	*target = copy;
+	return 0;
+}
+
+static enum job_state state_from_name(const char *name)
+{
+	for (unsigned i = JOB_WAITING; name && i < JOB_STATES; i++)
+		if (strcmp(name, state_names[i]) == 0)
+			return (enum job_state)i;
+	return JOB_INVALID;
+}
+
+static int fill_from_record(struct job *job, const json_t *record, struct error *err)
+{
+	const json_t *cancel = json_object_get(record, "cancel");
+	const char *nonce = json_string_value(json_object_get(record, "nonce"));
+	const char *boot_id = json_string_value(json_object_get(record, "boot_id"));
+	const char *status = json_string_value(json_object_get(record, "status"));
+	const json_t *base = json_object_get(record, "console_base");
+	int r = status ? job_status_from_name(status) : (int)JOB_UNKNOWN;
+
+	job->state = state_from_name(json_string_value(json_object_get(record, "state")));
+	if (job->state == JOB_INVALID || !nonce || !boot_id || r < 0)
+		return error_set(err, -EBADMSG, "its state is not one of ours");
+	job->status = (enum job_status)r;
+	job->attempt = (unsigned)json_integer_value(json_object_get(record, "attempt"));
+	job->off_pending = json_is_true(json_object_get(record, "off_pending"));
+	job->submitted_us = (uint64_t)json_integer_value(json_object_get(record, "submitted_us"));
+	job->started_us = (uint64_t)json_integer_value(json_object_get(record, "started_us"));
+	job->ended_us = (uint64_t)json_integer_value(json_object_get(record, "ended_us"));
+	job->has_console = json_is_integer(base);
+	job->console_base = (uint64_t)json_integer_value(base);
+	job->cancelled = json_is_object(cancel);
+	(void)snprintf(job->nonce, sizeof(job->nonce), "%s", nonce);
+	(void)snprintf(job->boot_id, sizeof(job->boot_id), "%s", boot_id);
+	if (set_text(&job->reason, json_object_get(record, "reason")) < 0 ||
+	    set_text(&job->verdict, json_object_get(record, "verdict")) < 0 ||
+	    set_text(&job->message, json_object_get(record, "message")) < 0 ||
+	    set_text(&job->cancel_by, json_object_get(cancel, "by")) < 0 ||
+	    set_text(&job->cancel_why, json_object_get(cancel, "why")) < 0)
+		return error_oom(err);
+	return 0;
+}
+
+int job_from_record(struct job **ret, const json_t *record, struct error *err)
+{
+	cleanup_(job_freep) struct job *job = NULL;
+	const char *name = json_string_value(json_object_get(record, "name"));
+	const char *owner = json_string_value(json_object_get(record, "owner"));
+	const char *dut = json_string_value(json_object_get(record, "dut"));
+	json_int_t id = json_integer_value(json_object_get(record, "id"));
+	json_int_t uid = json_integer_value(json_object_get(record, "uid"));
+	int r;
+
+	if (json_integer_value(json_object_get(record, "v")) != RECORD_VERSION || id <= 0 ||
+	    !name || !owner || !dut)
+		return error_set(err, -EBADMSG, "it is no job record of version %d",
+				 RECORD_VERSION);
+	r = job_new(&job, (uint64_t)id, name, owner, (uid_t)uid, dut, err);
+	if (r < 0)
+		return r;
+	r = fill_from_record(job, record, err);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(job);
+	return 0;
+}
+
+/* A copy that fits into a record, or NULL. */
+static char *bounded_copy(const char *text)
+{
+	return text ? strndup(text, JOB_MAX_TEXT) : NULL;
+}
+
+bool job_set_end(struct job *job, enum job_status status, const char *reason, const char *verdict,
+		 const char *message)
+{
+	if (job_next(job->state, JOB_END) == JOB_INVALID)
+		return false;
+	job->state = JOB_ENDED;
+	job->status = status;
+	job->ended_us = clock_realtime_us();
+	free(job->reason);
+	free(job->verdict);
+	free(job->message);
+	job->reason = bounded_copy(reason);
+	job->verdict = bounded_copy(verdict);
+	job->message = bounded_copy(message);
+	return true;
+}
+
+int job_begin_attempt(struct job *job, struct error *err)
+{
+	unsigned char random[(JOB_NONCE_SIZE - 1) / 2];
+
+	if (job_next(job->state, JOB_COMMIT) == JOB_INVALID)
+		return error_set(err, -EINVAL, "job %" PRIu64 " is %s", job->id,
+				 state_names[job->state]);
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return error_errno(err, "getrandom");
+	for (size_t i = 0; i < sizeof(random); i++)
+		(void)snprintf(job->nonce + 2 * i, 3, "%02x", random[i]);
+	(void)snprintf(job->boot_id, sizeof(job->boot_id), "%s", clock_boot_id());
+	job->state = JOB_STARTING;
+	job->phase = PHASE_SETUP;
+	job->attempt++;
+	return 0;
+}
+
+void job_result_done(struct job_result *result)
+{
+	free(result->reason);
+	free(result->verdict);
+	free(result->message);
+	*result = (struct job_result){ 0 };
+}
+
+/* The id may stand as a text or as a number. */
+static bool is_this_job(const struct job *job, const json_t *result)
+{
+	const json_t *id = json_object_get(result, "id");
+	const char *nonce = json_string_value(json_object_get(result, "nonce"));
+	char text[24];
+
+	(void)snprintf(text, sizeof(text), "%" PRIu64, job->id);
+	return nonce && strcmp(nonce, job->nonce) == 0 &&
+	       json_integer_value(json_object_get(result, "attempt")) == (json_int_t)job->attempt &&
+	       (json_is_string(id) ? strcmp(json_string_value(id), text) == 0
+				   : json_integer_value(id) == (json_int_t)job->id);
+}
+
+int job_read_result(const struct job *job, int dir_fd, struct job_result *ret, struct error *err)
+{
+	json_auto_t *result = NULL;
+	free_ char *text = NULL;
+	const char *status, *reason;
+	size_t length;
+	int r, number;
+
+	r = file_read_beneath(&text, &length, dir_fd, "result.json", MAX_RESULT, err);
+	if (r < 0)
+		return r;
+	result = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
+	if (!json_is_object(result) || !is_this_job(job, result))
+		return error_set(err, -EBADMSG, "result.json is not that of this attempt");
+	status = json_string_value(json_object_get(result, "status"));
+	reason = json_string_value(json_object_get(result, "reason"));
+	number = status ? job_status_from_name(status) : -EINVAL;
+	if (number < 0 || !reason || !job_reason_known(reason))
+		return error_set(err, -EBADMSG, "result.json has an unknown status or reason");
+	*ret = (struct job_result){ .status = (enum job_status)number,
+				    .reason = bounded_copy(reason) };
+	(void)set_text(&ret->verdict, json_object_get(result, "verdict"));
+	(void)set_text(&ret->message, json_object_get(result, "message"));
+	return ret->reason ? 0 : error_oom(err);
+}

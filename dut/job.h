@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/list.h"
+#include "base/protocol.h"
+#include "dut/viewer.h"
+
+/*
+ * What dutd remembers of a job: its record, jobs/<id>.json, which is replaced as a whole at every
+ * step. The job's own files lie in the folder jobs/<id>, which its executor writes.
+ */
+
+enum job_state { JOB_INVALID, JOB_WAITING, JOB_STARTING, JOB_RUNNING, JOB_ENDED, JOB_STATES };
+enum job_event { JOB_COMMIT, JOB_GO, JOB_REQUEUE, JOB_END, JOB_EVENTS };
+
+/* The state after an event, or JOB_INVALID: pure, without fd, clock or log. */
+enum job_state job_next(enum job_state state, enum job_event event);
+
+const char *job_state_name(enum job_state state);
+
+enum { JOB_NONCE_SIZE = 33, JOB_MAX_ATTEMPTS = 3, JOB_MAX_TEXT = 1024 };
+
+struct board;
+
+struct job {
+	struct list link;    /* daemon.jobs */
+	struct board *board; /* until the end; NULL when its DUT is not configured any more */
+
+	uint64_t id;
+	char *name, *owner, *dut;
+	uid_t owner_uid;
+
+	enum job_state state;
+	enum job_phase phase; /* what the executor last said */
+	unsigned attempt;
+	char nonce[JOB_NONCE_SIZE]; /* of the present attempt */
+	bool off_pending; /* the board has to be switched off before anybody else gets it */
+	bool has_console;
+	uint64_t console_base; /* of console.log */
+	char boot_id[40];      /* the kernel's, at the start of the present attempt */
+	uint64_t submitted_us, started_us, ended_us; /* wall clock, 0 when not yet */
+
+	bool preparing; /* its folder is being made: not to be started yet */
+	bool cancelled; /* committed */
+	char *cancel_by, *cancel_why;
+
+	enum job_status status; /* when ended */
+	char *reason, *verdict, *message;
+
+	struct viewers viewers; /* of its log and its events */
+};
+
+int job_new(struct job **ret, uint64_t id, const char *name, const char *owner, uid_t owner_uid,
+	    const char *dut, struct error *err);
+
+/* Takes it out of daemon.jobs. */
+struct job *job_free(struct job *job);
+
+/* The record as it lies on disk, and back. -EBADMSG for what is no record of ours. */
+json_t *job_to_record(const struct job *job);
+int job_from_record(struct job **ret, const json_t *record, struct error *err);
+
+/* The API's view: GET /jobs/{id}. */
+json_t *job_to_json(const struct job *job);
+
+/* Gives the job its end; false when it has one already (compare and set). message and verdict may
+ * be NULL. */
+bool job_set_end(struct job *job, enum job_status status, const char *reason, const char *verdict,
+		 const char *message);
+
+/* Begins a new attempt: state, number, nonce, boot id. */
+int job_begin_attempt(struct job *job, struct error *err);
+
+struct job_result {
+	enum job_status status;
+	char *reason, *verdict, *message; /* verdict and message may be NULL */
+};
+
+void job_result_done(struct job_result *result);
+
+/*
+ * Reads the result.json of a job folder, which a hostile job may have written: bounded, and
+ * believed only when id, attempt and nonce are this job's.
+ *
+ * Errors: -ENOENT when there is none; -EBADMSG for what is not this job's result.
+ */
+int job_read_result(const struct job *job, int dir_fd, struct job_result *ret, struct error *err);

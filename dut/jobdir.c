@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/jobdir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "dut/board.h"
+#include "dut/daemon.h"
+#include "dut/worker.h"
+
+/* ---- facts ---- */
+
+static json_t *text_array(char *const *texts)
+{
+	json_t *array = json_array();
+
+	for (; texts && *texts; texts++)
+		(void)json_array_append_new(array, json_string(*texts));
+	return array;
+}
+
+json_t *jobdir_dut_facts(const struct board *board)
+{
+	const struct config_dut *config = board->config;
+	const struct config_console *console = config->n_consoles > 0 ? &config->consoles[0] : NULL;
+
+	return json_pack("{s:s, s:o, s:o, s:s?, s:s?, s:O?, s:s?, s:s?}", "id", config->id,
+			 "aliases", text_array(config->aliases), "tags", text_array(config->tags),
+			 "mac", config->mac, "tty", console ? console->dut_tty : NULL, "variables",
+			 config->variables, "deploy", config->deploy_driver, "console",
+			 console ? console->name : NULL);
+}
+
+json_t *jobdir_common_facts(const struct daemon *daemon, const json_t *metadata)
+{
+	const struct config *config = daemon->config;
+	const json_t *environ_vars = json_object_get(metadata, "environ");
+	json_t *facts = json_pack(
+		"{s:O?, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:o, s:b}", "variables",
+		config->variables, "timeouts", "overall", (json_int_t)config->overall_us,
+		"infra_teardown", (json_int_t)config->infra_teardown_us, "daemon",
+		(json_int_t)config->daemon_us, "limits", "overall",
+		(json_int_t)config->limits.overall_us, "bucket", (json_int_t)config->limits.bucket,
+		"bucket_files", (json_int_t)config->limits.bucket_files, "console_log",
+		(json_int_t)config->limits.console_log, "file_roots",
+		text_array(config->file_roots), "ignore_deadline",
+		json_is_true(json_object_get(metadata, "ignore_deadline")));
+
+	(void)json_object_set_new(facts, "environ",
+				  environ_vars ? json_deep_copy(environ_vars) : json_object());
+	return facts;
+}
+
+static json_t *make_description(const struct daemon *daemon, const struct board *board,
+				const struct job *job, const json_t *metadata)
+{
+	json_t *description = jobdir_common_facts(daemon, metadata);
+	json_t *facts = jobdir_dut_facts(board);
+	char id[24];
+
+	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
+	(void)json_object_set_new(description, "v", json_integer(1));
+	(void)json_object_set_new(description, "id", json_string(id));
+	(void)json_object_set_new(description, "name", json_string(job->name));
+	(void)json_object_set_new(description, "owner", json_string(job->owner));
+	(void)json_object_set_new(description, "submitted_us",
+				  json_integer((json_int_t)job->submitted_us));
+	(void)json_object_set_new(description, "socket_uid", json_integer((json_int_t)geteuid()));
+	(void)json_object_set(description, "deploy", json_object_get(facts, "deploy"));
+	/* The DUT's variables are the daemon's with its own on top. */
+	if (board->config->variables)
+		(void)json_object_set(description, "variables", board->config->variables);
+	(void)json_object_set_new(description, "dut", facts);
+	return description;
+}
+
+/* ---- the folder ---- */
+
+struct creation {
+	int jobs_fd, state_fd, tarball_fd;
+	uint64_t id;
+	char *text, *description, *record;
+	size_t length;
+	void (*done)(int r, const struct error *err, void *data);
+	void *data;
+};
+
+static int copy_file(int from_fd, int dir_fd, const char *name, struct error *err)
+{
+	close_ int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+	off_t at = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return error_errno(err, "%s", name);
+	while ((n = sendfile(fd, from_fd, &at, 1 << 20)) > 0)
+		;
+	if (n < 0 || fsync(fd) < 0)
+		return error_errno(err, "%s", name);
+	return 0;
+}
+
+/* The upload was made without a name in this file system: it gets one; elsewhere it is copied. */
+static int place_tarball(int tarball_fd, int dir_fd, struct error *err)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", tarball_fd);
+	if (linkat(AT_FDCWD, path, dir_fd, "bucket.tar", AT_SYMLINK_FOLLOW) < 0)
+		return copy_file(tarball_fd, dir_fd, "bucket.tar", err);
+	return fsync(tarball_fd) < 0 ? error_errno(err, "bucket.tar") : 0;
+}
+
+static int fill_folder(const struct creation *creation, struct error *err)
+{
+	close_ int dir_fd = -1;
+	char name[32];
+	int r;
+
+	(void)snprintf(name, sizeof(name), "%" PRIu64, creation->id);
+	r = file_make_dir(&dir_fd, creation->jobs_fd, name, 0750, err);
+	if (r >= 0)
+		r = file_replace(dir_fd, "job.yml", creation->text, creation->length, 0640, err);
+	if (r >= 0)
+		r = file_replace(dir_fd, "job.json", creation->description,
+				 strlen(creation->description), 0640, err);
+	if (r >= 0 && creation->tarball_fd >= 0)
+		r = place_tarball(creation->tarball_fd, dir_fd, err);
+	if (r >= 0 && fsync(dir_fd) < 0)
+		r = error_errno(err, "the job's folder");
+	return r;
+}
+
+/* The number first: an id is never used twice. The record last: it says that the rest is there. */
+static int create(void *data, struct error *err)
+{
+	const struct creation *creation = data;
+	char name[32], number[32];
+	int r, length = snprintf(number, sizeof(number), "%" PRIu64 "\n", creation->id + 1);
+
+	(void)snprintf(name, sizeof(name), "%" PRIu64 ".json", creation->id);
+	r = file_replace(creation->state_fd, "next-id", number, (size_t)length, 0600, err);
+	if (r >= 0)
+		r = fill_folder(creation, err);
+	if (r >= 0)
+		r = file_replace(creation->jobs_fd, name, creation->record,
+				 strlen(creation->record), 0600, err);
+	return r < 0 ? error_prefix(err, r, "the job cannot be stored") : 0;
+}
+
+static void creation_done(int r, const struct error *err, void *data)
+{
+	const struct creation *creation = data;
+
+	creation->done(r, err, creation->data);
+}
+
+static void creation_release(void *data)
+{
+	struct creation *creation = data;
+
+	(void)close_fd(creation->tarball_fd);
+	free(creation->text);
+	free(creation->description);
+	free(creation->record);
+	free(creation);
+}
+
+int jobdir_create(struct daemon *daemon, const struct board *board, const struct job *job,
+		  const json_t *metadata, const char *text, size_t length, int tarball_fd,
+		  void (*done)(int r, const struct error *err, void *data), void *data,
+		  struct error *err)
+{
+	struct creation *creation = calloc(1, sizeof(*creation));
+	json_auto_t *description = make_description(daemon, board, job, metadata);
+	json_auto_t *record = job_to_record(job);
+	int r = 0;
+
+	if (!creation)
+		return error_oom(err);
+	*creation = (struct creation){
+		.jobs_fd = daemon->jobs_fd,
+		.state_fd = daemon->state_fd,
+		.tarball_fd = -1,
+		.id = job->id,
+		.text = malloc(length + 1),
+		.length = length,
+		.description = json_dumps(description, JSON_INDENT(1)),
+		.record = json_dumps(record, JSON_INDENT(1)),
+		.done = done,
+		.data = data,
+	};
+	if (!creation->text || !creation->description || !creation->record)
+		r = error_oom(err);
+	else
+		memcpy(creation->text, text, length);
+	if (r >= 0 && tarball_fd >= 0) {
+		creation->tarball_fd = fcntl(tarball_fd, F_DUPFD_CLOEXEC, 0);
+		if (creation->tarball_fd < 0)
+			r = error_errno(err, "the tarball");
+	}
+	if (r >= 0)
+		r = worker_run(daemon->worker, create, creation_done, creation_release, creation,
+			       err);
+	if (r < 0)
+		creation_release(creation);
+	return r;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+/* A job's folder, and the job.json in it: what its executor gets to know. */
+
+struct board;
+struct daemon;
+struct job;
+
+/* The facts of a DUT that a job file may use: {"id", "aliases", "tags", "mac", "tty", "variables",
+ * "deploy", "console"}. */
+json_t *jobdir_dut_facts(const struct board *board);
+
+/* What is the same for all DUTs: {"environ", "variables", "timeouts", "limits", "file_roots",
+ * "ignore_deadline"}. */
+json_t *jobdir_common_facts(const struct daemon *daemon, const json_t *metadata);
+
+/*
+ * Makes jobs/<id> with job.yml, job.json and bucket.tar (tarball_fd may be -1), and the job's first
+ * record. done runs when all of it is on disk.
+ *
+ * Owns: text and tarball_fd are copied.
+ */
+int jobdir_create(struct daemon *daemon, const struct board *board, const struct job *job,
+		  const json_t *metadata, const char *text, size_t length, int tarball_fd,
+		  void (*done)(int r, const struct error *err, void *data), void *data,
+		  struct error *err);

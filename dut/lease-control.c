@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/attr.h"
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "dut/daemon.h"
+#include "dut/lease-internal.h"
+#include "dut/lease.h"
+
+/*
+ * The control packets of a running job. The executor may be hostile: nothing that it sends is
+ * believed further than its own board, and what is no packet of ours is answered or dropped.
+ */
+
+static void drop_connection(struct lease *lease)
+{
+	lease->control_source = sd_event_source_disable_unref(lease->control_source);
+	lease->control_fd = close_fd(lease->control_fd);
+}
+
+static void complain(const struct lease *lease, const char *text)
+{
+	log_job(lease->board->config->id, lease->job->id, LOG_WARNING, "control: %s", text);
+}
+
+/* Takes the reference to packet. A peer that does not take packets is as good as gone: it gets a
+ * new connection. */
+static int send_packet(struct lease *lease, json_t *packet, const int *fds, unsigned n_fds)
+{
+	struct error err;
+	int r;
+
+	if (lease->control_fd < 0) {
+		json_decref(packet);
+		return -ENOTCONN;
+	}
+	r = packet_send(lease->control_fd, packet, fds, n_fds, &err);
+	if (r < 0)
+		complain(lease, err.text);
+	return r;
+}
+
+/* ---- the console ---- */
+
+static struct line *default_line(const struct lease *lease)
+{
+	return lease->board->n_lines > 0 ? lease->board->lines[0] : NULL;
+}
+
+bool lease_lend(struct lease *lease)
+{
+	struct line *line = default_line(lease);
+	int fds[LINE_LOAN_FDS];
+	unsigned generation;
+
+	if (!line || !lease->greeted || line_state(line) == LINE_CLOSED)
+		return false;
+	/* It has the present fd, and has said so. */
+	if (line_state(line) == LINE_LENT && line_loan_is_current(line))
+		return false;
+	generation = line_lend(line, fds);
+	lease->lend_awaited = true;
+	return send_packet(lease,
+			   json_pack("{s:s, s:s, s:I, s:I, s:n}", "t", "lend", "name",
+				     line_name(line), "gen", (json_int_t)generation, "base",
+				     (json_int_t)lease->job->console_base, "codec"),
+			   fds, LINE_LOAN_FDS) >= 0;
+}
+
+static void on_lent(struct lease *lease, const json_t *packet)
+{
+	struct line *line = default_line(lease);
+	json_int_t generation = json_integer_value(json_object_get(packet, "gen"));
+
+	if (!line || generation != (json_int_t)line_generation(line))
+		return; /* an older loan */
+	lease->lent = (unsigned)generation;
+	lease->lend_awaited = false;
+	if (lease->board->outlet)
+		outlet_continue(lease->board->outlet, 0, NULL);
+}
+
+/* ---- power ---- */
+
+static void answer_request(struct lease *lease, const struct power_result *result)
+{
+	json_decref(lease->answer);
+	lease->answer = json_pack("{s:s, s:I, s:b, s:s, s:b}", "t", "done", "n", lease->request,
+				  "ok", result->error >= 0, "state",
+				  power_state_name(result->state), "verified", result->verified);
+	if (result->error < 0)
+		(void)json_object_set_new(lease->answer, "error", json_string(result->text.text));
+	lease->answered = lease->request;
+	lease->request = 0;
+	(void)send_packet(lease, json_incref(lease->answer), NULL, 0);
+}
+
+static void on_power_done(const struct power_result *result, void *data)
+{
+	struct lease *lease = data;
+
+	if (lease->request)
+		answer_request(lease, result);
+}
+
+static void refuse_request(struct lease *lease, int r, const struct error *err)
+{
+	struct power_result result = { .error = r, .text = *err };
+
+	if (lease->board->outlet)
+		result.state = outlet_status(lease->board->outlet)->state;
+	answer_request(lease, &result);
+}
+
+/* One file of a deployment: beneath artifacts/ or bucket/ of the job's folder. */
+static int open_deployed(const struct lease *lease, const json_t *deploy, const char *key,
+			 int *ret_fd, struct error *err)
+{
+	const char *path = json_string_value(json_object_get(deploy, key));
+	char full[512];
+	int r;
+
+	if (!path)
+		return 0;
+	if (strncmp(path, "artifacts/", 10) != 0 && strncmp(path, "bucket/", 7) != 0)
+		return error_set(err, -EINVAL,
+				 "deploy: '%s' lies neither in artifacts/ nor in bucket/", key);
+	(void)snprintf(full, sizeof(full), "%" PRIu64 "/%s", lease->job->id, path);
+	r = file_open_beneath(ret_fd, lease->board->daemon->jobs_fd, full, O_RDONLY, err);
+	return r < 0 ? error_prefix(err, r, "deploy %s", key) : 0;
+}
+
+static int take_deploy(const struct lease *lease, const json_t *packet, struct power_deploy *ret,
+		       struct error *err)
+{
+	const json_t *deploy = json_object_get(packet, "deploy");
+	const char *cmdline = json_string_value(json_object_get(deploy, "cmdline"));
+	close_ int kernel = -1, initramfs = -1, dtb = -1;
+	int r;
+
+	r = open_deployed(lease, deploy, "kernel", &kernel, err);
+	if (r >= 0)
+		r = open_deployed(lease, deploy, "initramfs", &initramfs, err);
+	if (r >= 0)
+		r = open_deployed(lease, deploy, "dtb", &dtb, err);
+	if (r < 0)
+		return r;
+	*ret = (struct power_deploy){
+		.kernel_fd = take_fd(&kernel),
+		.initramfs_fd = take_fd(&initramfs),
+		.dtb_fd = take_fd(&dtb),
+		.cmdline = cmdline ? strdup(cmdline) : NULL,
+	};
+	return 0;
+}
+
+/* The job switches on: its console has to be lent before the board gets power. */
+static void begin_on(struct lease *lease, const json_t *packet)
+{
+	struct power_deploy deploy;
+	struct error err;
+	int r;
+
+	r = take_deploy(lease, packet, &deploy, &err);
+	if (r >= 0)
+		r = outlet_request(lease->board->outlet, OUTLET_ON, &deploy, on_power_done, lease,
+				   &err);
+	if (r < 0)
+		refuse_request(lease, r, &err);
+}
+
+static void on_request(struct lease *lease, const json_t *packet, bool on)
+{
+	json_int_t number = json_integer_value(json_object_get(packet, "n"));
+	struct error err;
+	int r;
+
+	/* A request that is repeated over a new connection is served once. */
+	if (number <= 0 || number == lease->request)
+		return;
+	if (number == lease->answered) {
+		(void)send_packet(lease, json_incref(lease->answer), NULL, 0);
+		return;
+	}
+	lease->request = number;
+	lease->job->phase = on ? PHASE_POWER_ON : PHASE_POWER_OFF;
+	if (!lease->board->outlet) {
+		r = error_set(&err, -ENODEV, "the DUT has no power configured");
+		refuse_request(lease, r, &err);
+		return;
+	}
+	if (on) {
+		begin_on(lease, packet);
+		return;
+	}
+	r = outlet_request(lease->board->outlet, OUTLET_OFF, NULL, on_power_done, lease, &err);
+	if (r < 0)
+		refuse_request(lease, r, &err);
+}
+
+static void on_off(struct lease *lease, const json_t *packet)
+{
+	on_request(lease, packet, false);
+}
+
+static void on_on(struct lease *lease, const json_t *packet)
+{
+	on_request(lease, packet, true);
+}
+
+/* ---- hello, go, cancel, end ---- */
+
+static void give_go(struct lease *lease)
+{
+	if (lease->going)
+		return;
+	lease->going = true;
+	(void)send_packet(lease, json_pack("{s:s}", "t", "go"), NULL, 0);
+	board_job_runs(lease->board);
+}
+
+static void on_hello(struct lease *lease, const json_t *packet)
+{
+	const char *nonce = json_string_value(json_object_get(packet, "nonce"));
+
+	if (!nonce || strcmp(nonce, lease->job->nonce) != 0 ||
+	    json_integer_value(json_object_get(packet, "attempt")) !=
+		    (json_int_t)lease->job->attempt) {
+		lease_kill(lease, "it said hello for another job");
+		return;
+	}
+	lease->greeted = true;
+	(void)lease_lend(lease);
+	give_go(lease);
+	if (lease->job->cancelled)
+		lease_send_cancel(lease);
+}
+
+void lease_send_cancel(struct lease *lease)
+{
+	const struct job *job = lease->job;
+
+	if (!lease->greeted || lease->cancel_sent)
+		return;
+	lease->cancel_sent =
+		send_packet(lease,
+			    json_pack("{s:s, s:s, s:s?, s:s?}", "t", "cancel", "reason",
+				      "cancelled", "by", job->cancel_by, "why", job->cancel_why),
+			    NULL, 0) >= 0;
+}
+
+static void on_phase(struct lease *lease, const json_t *packet)
+{
+	const char *name = json_string_value(json_object_get(packet, "phase"));
+
+	for (unsigned i = 0; name && i < JOB_PHASES; i++)
+		if (strcmp(name, job_phase_name((enum job_phase)i)) == 0)
+			lease->job->phase = (enum job_phase)i;
+}
+
+static void on_end(struct lease *lease, const json_t *packet)
+{
+	(void)packet;
+	lease->job->phase = PHASE_TEARDOWN;
+}
+
+/* Nothing follows from these: result.json is the witness, and the console is ours when the process
+ * is gone. */
+static void on_note(struct lease *lease, const json_t *packet)
+{
+	(void)lease;
+	(void)packet;
+}
+
+static const struct {
+	const char *type;
+	bool before_hello;
+	void (*handle)(struct lease *lease, const json_t *packet);
+} handlers[] = {
+	{ "hello", true, on_hello },	{ "lent", false, on_lent },
+	{ "off", false, on_off },	{ "on", false, on_on },
+	{ "phase", false, on_phase },	{ "end", false, on_end },
+	{ "returned", false, on_note }, { "cancelling", false, on_note },
+	{ "unknown", true, on_note },
+};
+
+static void handle_packet(struct lease *lease, const json_t *packet)
+{
+	const char *type = json_string_value(json_object_get(packet, "t"));
+
+	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++) {
+		if (strcmp(type, handlers[i].type) != 0)
+			continue;
+		if (lease->greeted || handlers[i].before_hello)
+			handlers[i].handle(lease, packet);
+		return;
+	}
+	(void)send_packet(lease, json_pack("{s:s}", "t", "unknown"), NULL, 0);
+}
+
+/* One packet: 1, or what packet_receive() says. */
+static int receive_one(struct lease *lease)
+{
+	json_t *packet = NULL;
+	int fds[PACKET_FDS_MAX];
+	struct error err;
+	int r;
+
+	r = packet_receive(lease->control_fd, &packet, fds, &err);
+	/* An executor sends fds back with hello and returned; we have never closed ours. */
+	for (unsigned i = 0; i < PACKET_FDS_MAX; i++)
+		(void)close_fd(fds[i]);
+	if (r == 1)
+		handle_packet(lease, packet);
+	else if (r == -EBADMSG)
+		complain(lease, err.text);
+	json_decref(packet);
+	return r;
+}
+
+void lease_drain_control(struct lease *lease)
+{
+	int r = 1;
+
+	while (lease->control_fd >= 0 && (r == 1 || r == -EBADMSG))
+		r = receive_one(lease);
+}
+
+static int on_packet(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	struct lease *lease = data;
+	int r;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	r = receive_one(lease);
+	if (r == 1 || r == -EAGAIN || r == -EBADMSG)
+		return 0;
+	/* It closed the connection. If it is gone its pidfd says so; if it lives it gets a new one.
+	 */
+	drop_connection(lease);
+	(void)sd_event_source_set_time_relative(lease->timer, 200000);
+	(void)sd_event_source_set_enabled(lease->timer, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+int lease_greet(struct lease *lease, struct error *err)
+{
+	char id[24];
+	int r;
+
+	(void)snprintf(id, sizeof(id), "%" PRIu64, lease->job->id);
+	r = sd_event_add_io(lease->board->daemon->event, &lease->control_source, lease->control_fd,
+			    EPOLLIN, on_packet, lease);
+	if (r < 0) {
+		drop_connection(lease);
+		return error_code(err, r, "cannot watch the control socket");
+	}
+	(void)sd_event_source_set_description(lease->control_source, "executor-control");
+	r = send_packet(lease,
+			json_pack("{s:s, s:i, s:I, s:s, s:I, s:s}", "t", "hello", "v",
+				  PROTOCOL_VERSION, "epoch",
+				  (json_int_t)lease->board->daemon->epoch, "job", id, "attempt",
+				  (json_int_t)lease->job->attempt, "nonce", lease->job->nonce),
+			NULL, 0);
+	if (r < 0) {
+		drop_connection(lease);
+		return error_set(err, r, "cannot say hello");
+	}
+	return 0;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#include "base/protocol.h"
+#include "dut/board.h"
+
+/* What lease.c (the process) and lease-control.c (the talk with it) share. */
+
+struct lease {
+	struct board *board;
+	struct job *job;
+	pid_t pid;
+	int pidfd;
+	sd_event_source *child_source;
+	uint64_t begun_us; /* CLOCK_BOOTTIME */
+
+	int ready_fd; /* pipe; -1 after its word */
+	sd_event_source *ready_source;
+	bool ready;
+	char reason[READY_REASON_MAX + 1]; /* why it cannot start, or was killed */
+	sd_event_source *timer;		   /* the start limit, later a new connection */
+	sd_event_source *kill_timer;	   /* after a cancel */
+
+	int control_fd;
+	sd_event_source *control_source;
+	bool greeted; /* its hello was right */
+	bool going;   /* it has its go */
+	bool cancel_sent;
+
+	unsigned lent;	    /* the generation that it has confirmed */
+	bool lend_awaited;  /* an `on` waits for that */
+	json_int_t request; /* the number that is being served, 0: none */
+	bool request_is_on;
+	json_int_t answered; /* the last number that was answered, with its answer */
+	json_t *answer;
+};
+
+/* lease.c */
+void lease_connect(struct lease *lease);
+void lease_read_ready(struct lease *lease);
+void lease_kill(struct lease *lease, const char *why);
+
+/* lease-control.c */
+int lease_greet(struct lease *lease, struct error *err);
+void lease_drain_control(struct lease *lease);
+void lease_send_cancel(struct lease *lease);

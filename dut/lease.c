@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/lease.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/protocol.h"
+#include "base/spawn.h"
+#include "dut/board.h"
+#include "dut/daemon.h"
+#include "dut/lease-internal.h"
+#include "dut/worker.h"
+
+static const uint64_t START_LIMIT_US = 15 * 1000000; /* from the spawn to the executor's hello */
+static const uint64_t CANCEL_LIMIT_US =
+	5 * 1000000; /* from the cancel to its end; then it is killed */
+static const uint64_t CONNECT_RETRY_US = 200000;
+
+struct lease *lease_free(struct lease *lease)
+{
+	if (!lease)
+		return NULL;
+	if (lease->board->outlet)
+		outlet_forget(lease->board->outlet, lease);
+	sd_event_source_disable_unref(lease->child_source);
+	sd_event_source_disable_unref(lease->ready_source);
+	sd_event_source_disable_unref(lease->control_source);
+	sd_event_source_disable_unref(lease->timer);
+	sd_event_source_disable_unref(lease->kill_timer);
+	(void)close_fd(lease->pidfd);
+	(void)close_fd(lease->ready_fd);
+	(void)close_fd(lease->control_fd);
+	json_decref(lease->answer);
+	free(lease);
+	return NULL;
+}
+
+CLEANUP_DEFINE(struct lease *, lease_free)
+
+pid_t lease_pid(const struct lease *lease)
+{
+	return lease->pid;
+}
+
+bool lease_is_answering(const struct lease *lease)
+{
+	return lease->greeted && lease->control_fd >= 0;
+}
+
+/* ---- the records before the start ---- */
+
+struct commit {
+	int job_dir_fd, jobs_fd;
+	char record_name[32];
+	char *job_json, *record;
+	void (*done)(int r, const struct error *err, void *data);
+	void *data;
+};
+
+static int write_commit(void *data, struct error *err)
+{
+	struct commit *commit = data;
+	int r = file_replace(commit->job_dir_fd, "job.json", commit->job_json,
+			     strlen(commit->job_json), 0640, err);
+
+	if (r < 0)
+		return r;
+	return file_replace(commit->jobs_fd, commit->record_name, commit->record,
+			    strlen(commit->record), 0600, err);
+}
+
+static void commit_done(int r, const struct error *err, void *data)
+{
+	struct commit *commit = data;
+
+	commit->done(r, err, commit->data);
+}
+
+static void commit_release(void *data)
+{
+	struct commit *commit = data;
+
+	(void)close_fd(commit->job_dir_fd);
+	free(commit->job_json);
+	free(commit->record);
+	free(commit);
+}
+
+/* The job.json of the submission with the present attempt's numbers. */
+static char *renew_job_json(const struct board *board, const struct job *job, int job_dir_fd,
+			    struct error *err)
+{
+	json_auto_t *description = NULL;
+	free_ char *text = NULL;
+	size_t length;
+	char *renewed;
+	int r = file_read_beneath(&text, &length, job_dir_fd, "job.json", 4 << 20, err);
+
+	if (r < 0)
+		return NULL;
+	description = json_loadb(text, length, 0, NULL);
+	(void)json_object_set_new(description, "attempt", json_integer(job->attempt));
+	(void)json_object_set_new(description, "nonce", json_string(job->nonce));
+	(void)json_object_set_new(description, "epoch",
+				  json_integer((json_int_t)board->daemon->epoch));
+	renewed = description ? json_dumps(description, JSON_INDENT(1)) : NULL;
+	if (!renewed)
+		(void)error_set(err, -EBADMSG, "job.json cannot be used");
+	return renewed;
+}
+
+int lease_commit(struct board *board, struct job *job,
+		 void (*done)(int r, const struct error *err, void *data), void *data,
+		 struct error *err)
+{
+	struct commit *commit = calloc(1, sizeof(*commit));
+	json_auto_t *record = job_to_record(job);
+	char path[32];
+	int r;
+
+	if (!commit)
+		return error_oom(err);
+	commit->jobs_fd = board->daemon->jobs_fd;
+	commit->done = done;
+	commit->data = data;
+	commit->job_dir_fd = -1;
+	(void)snprintf(commit->record_name, sizeof(commit->record_name), "%" PRIu64 ".json",
+		       job->id);
+	(void)snprintf(path, sizeof(path), "%" PRIu64, job->id);
+	r = file_open_beneath(&commit->job_dir_fd, commit->jobs_fd, path, O_DIRECTORY | O_RDONLY,
+			      err);
+	if (r < 0)
+		goto fail;
+	commit->job_json = renew_job_json(board, job, commit->job_dir_fd, err);
+	if (!commit->job_json) {
+		r = -EBADMSG;
+		goto fail;
+	}
+	commit->record = json_dumps(record, JSON_INDENT(1));
+	if (!commit->record) {
+		r = error_oom(err);
+		goto fail;
+	}
+	r = worker_run(board->daemon->worker, write_commit, commit_done, commit_release, commit,
+		       err);
+	if (r < 0)
+		goto fail;
+	return 0;
+fail:
+	commit_release(commit);
+	return r;
+}
+
+/* ---- the end ---- */
+
+static const char *describe_exit(const siginfo_t *info, char *text, size_t size)
+{
+	if (info->si_code == CLD_EXITED)
+		(void)snprintf(text, size, "the executor exited with status %d", info->si_status);
+	else
+		(void)snprintf(text, size, "the executor was killed by signal %d (%s)",
+			       info->si_status, strsignal(info->si_status));
+	return text;
+}
+
+static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
+{
+	struct lease *lease = data;
+	struct board *board = lease->board;
+	char reason[READY_REASON_MAX + 1];
+	bool started = lease->going;
+	struct error err;
+
+	(void)source;
+	/* What it said before it went: its `end`, the reason on its ready pipe. */
+	lease_drain_control(lease);
+	lease_read_ready(lease);
+	if (lease->reason[0])
+		(void)snprintf(reason, sizeof(reason), "%s", lease->reason);
+	else
+		(void)describe_exit(info, reason, sizeof(reason));
+	if (started && (info->si_code != CLD_EXITED || info->si_status != 0))
+		log_job(board->config->id, lease->job->id, LOG_WARNING, "%s", reason);
+	if (board->outlet && outlet_waits(board->outlet)) {
+		(void)error_set(&err, -ECANCELED, "%s", reason);
+		outlet_forget(board->outlet, lease);
+		outlet_continue(board->outlet, -ECANCELED, &err);
+	}
+	board->lease = lease_free(lease);
+	if (file_lock(&board->lock_fd, board->state_fd, "lock", &err) < 0) {
+		log_board(board->config->id, LOG_ERR,
+			  "the executor is gone, but something still has its lock: %s", err.text);
+		board->starting = false;
+		board_watch_foreign(board);
+		return 0;
+	}
+	board_conclude(board, started && info->si_code == CLD_EXITED ? NULL : reason);
+	return 0;
+}
+
+void lease_kill(struct lease *lease, const char *why)
+{
+	log_job(lease->board->config->id, lease->job->id, LOG_WARNING, "killing the executor: %s",
+		why);
+	if (!lease->reason[0])
+		(void)snprintf(lease->reason, sizeof(lease->reason), "%s", why);
+	(void)pidfd_send_signal(lease->pidfd, SIGKILL, NULL, 0);
+}
+
+/* ---- the start ---- */
+
+void lease_read_ready(struct lease *lease)
+{
+	char buffer[READY_REASON_MAX + 1];
+	ssize_t n;
+
+	if (lease->ready_fd < 0)
+		return;
+	n = read(lease->ready_fd, buffer, READY_REASON_MAX);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	lease->ready_source = sd_event_source_disable_unref(lease->ready_source);
+	lease->ready_fd = close_fd(lease->ready_fd);
+	if (n == 1 && buffer[0] == 'R')
+		lease->ready = true;
+	else if (n > 0) {
+		buffer[n] = '\0';
+		(void)snprintf(lease->reason, sizeof(lease->reason), "%s", buffer);
+	}
+}
+
+static int on_connect_retry(sd_event_source *source, uint64_t usec, void *data);
+
+/* The executor listens once it is ready. A connection that broke is made anew: it is one at a time
+ * for it, too. */
+void lease_connect(struct lease *lease)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+	struct error err;
+	int r;
+
+	r = file_connect_socket(&lease->control_fd, lease->board->runtime_fd, "control.sock",
+				SOCK_SEQPACKET, &err);
+	if (r >= 0 && (getsockopt(lease->control_fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
+		       peer.pid != lease->pid)) {
+		lease->control_fd = close_fd(lease->control_fd);
+		lease_kill(lease, "somebody else listens on its control socket");
+		return;
+	}
+	if (r >= 0)
+		r = lease_greet(lease, &err);
+	if (r >= 0)
+		return;
+	log_job(lease->board->config->id, lease->job->id, LOG_WARNING, "control.sock: %s",
+		err.text);
+	(void)sd_event_source_set_time_relative(lease->timer, CONNECT_RETRY_US);
+	(void)sd_event_source_set_enabled(lease->timer, SD_EVENT_ONESHOT);
+}
+
+static int on_connect_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct lease *lease = data;
+
+	(void)source;
+	(void)usec;
+	if (!lease->greeted && clock_now_us() - lease->begun_us >= START_LIMIT_US)
+		lease_kill(lease, "it did not become ready within 15 s");
+	else if (lease->ready && lease->control_fd < 0)
+		lease_connect(lease);
+	return 0;
+}
+
+static int on_ready(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	struct lease *lease = data;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	lease_read_ready(lease);
+	if (lease->ready)
+		lease_connect(lease);
+	return 0; /* a reason: its end follows */
+}
+
+/* What the executor inherits of our environment: nothing that tells of us, but what sanitizers and
+ * libraries need. */
+static char **make_environment(const char *libexec_dir, struct error *err)
+{
+	static const char *const kept[] = { "PATH",	    "LANG",	     "TZ",
+					    "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS",
+					    "http_proxy",   "https_proxy",   "no_proxy" };
+	char **environment = calloc(ARRAY_SIZE(kept) + 2, sizeof(*environment));
+	size_t count = 0;
+
+	if (!environment ||
+	    asprintf(&environment[count++], "DUT_LIBEXEC_DIR=%s", libexec_dir) < 0) {
+		free(environment);
+		(void)error_oom(err);
+		return NULL;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
+		const char *value = getenv(kept[i]);
+
+		if (value && asprintf(&environment[count], "%s=%s", kept[i], value) >= 0)
+			count++;
+	}
+	environment[count] = NULL;
+	return environment;
+}
+
+static void free_environment(char **environment)
+{
+	for (char **variable = environment; variable && *variable; variable++)
+		free(*variable);
+	free(environment);
+}
+
+/* The fds of the executor, opened one by one. */
+struct start_fds {
+	int job_socket, control_socket, job_dir, ready_write, tarball;
+};
+
+static void close_start_fds(const struct start_fds *fds)
+{
+	(void)close_fd(fds->job_socket);
+	(void)close_fd(fds->control_socket);
+	(void)close_fd(fds->job_dir);
+	(void)close_fd(fds->ready_write);
+	(void)close_fd(fds->tarball);
+}
+
+static int open_start_fds(struct lease *lease, struct start_fds *fds, struct error *err)
+{
+	struct board *board = lease->board;
+	char path[32];
+	int pipes[2], r;
+
+	*fds = (struct start_fds){ -1, -1, -1, -1, -1 };
+	(void)snprintf(path, sizeof(path), "%" PRIu64, lease->job->id);
+	r = file_open_beneath(&fds->job_dir, board->daemon->jobs_fd, path, O_DIRECTORY | O_RDONLY,
+			      err);
+	if (r >= 0)
+		r = file_bind_socket(&fds->job_socket, board->runtime_fd, "job.sock", SOCK_STREAM,
+				     0660, err);
+	if (r >= 0)
+		r = file_bind_socket(&fds->control_socket, board->runtime_fd, "control.sock",
+				     SOCK_SEQPACKET, 0600, err);
+	if (r < 0)
+		return r;
+	r = file_open_beneath(&fds->tarball, fds->job_dir, "bucket.tar", O_RDONLY, err);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (pipe2(pipes, O_CLOEXEC) < 0)
+		return error_errno(err, "pipe");
+	lease->ready_fd = pipes[0];
+	fds->ready_write = pipes[1];
+	if (fcntl(lease->ready_fd, F_SETFL, O_NONBLOCK) < 0)
+		return error_errno(err, "cannot set up the ready pipe");
+	return 0;
+}
+
+static int spawn_executor(struct lease *lease, const struct start_fds *fds, struct error *err)
+{
+	struct board *board = lease->board;
+	free_ char *path = NULL;
+	char **environment = make_environment(board->daemon->libexec_dir, err);
+	char name[] = "dut-executor";
+	char *const argv[] = { name, NULL };
+	const struct spawn_fd table[] = {
+		{ fds->job_socket, EXECUTOR_FD_JOB_SOCKET },
+		{ board->lock_fd, EXECUTOR_FD_LOCK },
+		{ fds->control_socket, EXECUTOR_FD_CONTROL_SOCKET },
+		{ fds->job_dir, EXECUTOR_FD_JOB_DIR },
+		{ fds->ready_write, EXECUTOR_FD_READY },
+		{ fds->tarball, EXECUTOR_FD_TARBALL },
+	};
+	struct spawn_config config = {
+		.argv = argv,
+		.envp = environment,
+		.fds = table,
+		.n_fds = ARRAY_SIZE(table) - (fds->tarball < 0),
+		.new_session = true,
+	};
+	int r;
+
+	if (!environment)
+		return -ENOMEM;
+	if (asprintf(&path, "%s/dut-executor", board->daemon->libexec_dir) < 0) {
+		path = NULL;
+		r = error_oom(err);
+	} else {
+		config.path = path;
+		r = spawn(&lease->pid, &lease->pidfd, &config, err);
+		if (r < 0)
+			r = error_prefix(err, r, "cannot start the executor");
+	}
+	free_environment(environment);
+	return r;
+}
+
+static int watch(struct lease *lease, struct error *err)
+{
+	sd_event *event = lease->board->daemon->event;
+	int r;
+
+	r = sd_event_add_time_relative(event, &lease->timer, CLOCK_BOOTTIME, START_LIMIT_US, 0,
+				       on_connect_retry, lease);
+	if (r >= 0)
+		r = sd_event_add_io(event, &lease->ready_source, lease->ready_fd, EPOLLIN, on_ready,
+				    lease);
+	if (r < 0)
+		return error_code(err, r, "cannot watch the executor");
+	(void)sd_event_source_set_description(lease->timer, "executor-start");
+	(void)sd_event_source_set_description(lease->ready_source, "executor-ready");
+	return 0;
+}
+
+int lease_start(struct lease **ret, struct board *board, struct job *job, struct error *err)
+{
+	cleanup_(lease_freep) struct lease *lease = calloc(1, sizeof(*lease));
+	struct start_fds fds;
+	int r;
+
+	if (!lease)
+		return error_oom(err);
+	*lease = (struct lease){
+		.board = board,
+		.job = job,
+		.pidfd = -1,
+		.ready_fd = -1,
+		.control_fd = -1,
+		.begun_us = clock_now_us(),
+	};
+	r = open_start_fds(lease, &fds, err);
+	if (r >= 0)
+		r = watch(lease, err);
+	if (r >= 0)
+		r = spawn_executor(lease, &fds, err);
+	close_start_fds(&fds);
+	if (r < 0)
+		return r;
+	/* From here on the lock is the executor's: we close our copy and never call LOCK_UN. */
+	board->lock_fd = close_fd(board->lock_fd);
+	r = sd_event_add_child_pidfd(board->daemon->event, &lease->child_source, lease->pidfd,
+				     WEXITED, on_child, lease);
+	if (r < 0) {
+		/* Without a watch it would be forgotten; the board is taken back when the lock is
+		 * free. */
+		(void)pidfd_send_signal(lease->pidfd, SIGKILL, NULL, 0);
+		(void)waitid(P_PIDFD, (id_t)lease->pidfd, NULL, WEXITED);
+		(void)file_lock(&board->lock_fd, board->state_fd, "lock", NULL);
+		return error_code(err, r, "cannot watch the executor");
+	}
+	(void)sd_event_source_set_description(lease->child_source, "executor");
+	*ret = take_ptr(lease);
+	return 0;
+}
+
+/* ---- cancel ---- */
+
+static int on_kill_timer(sd_event_source *source, uint64_t usec, void *data)
+{
+	(void)source;
+	(void)usec;
+	lease_kill(data, "it did not leave within 5 s of the cancel");
+	return 0;
+}
+
+void lease_cancel(struct lease *lease)
+{
+	if (!lease->kill_timer)
+		(void)sd_event_add_time_relative(lease->board->daemon->event, &lease->kill_timer,
+						 CLOCK_BOOTTIME, CANCEL_LIMIT_US, 0, on_kill_timer,
+						 lease);
+	lease_send_cancel(lease);
+}

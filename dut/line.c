@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/line.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/stream.h"
+
+static const uint64_t WRITE_RETRY_US = 1000000;
+
+struct line {
+	struct line_config config;
+	enum line_state state;
+	int dir_fd; /* the idle segments */
+	int fd;	    /* the console, -1 when closed; while READING the stream has it */
+	int pipe_read_fd,
+		pipe_write_fd; /* the same for the line's whole life; while READING the stream's */
+	struct stream *stream; /* the idle segment that is written, or NULL */
+	sd_event_source *fd_source;
+	uint64_t offset;
+	unsigned generation;
+	bool replaced;		/* opened anew since it was lent last */
+	sd_event_source *retry; /* after a write that failed */
+	int wake_fd;
+	sd_event_source *wake_source;
+	struct history history;
+	struct viewers viewers;
+	void (*on_append)(void *data);
+	void *on_append_data;
+};
+
+static void drop_source(struct line *line)
+{
+	line->fd_source = sd_event_source_disable_unref(line->fd_source);
+}
+
+struct line *line_free(struct line *line)
+{
+	if (!line)
+		return NULL;
+	drop_source(line);
+	sd_event_source_disable_unref(line->wake_source);
+	sd_event_source_disable_unref(line->retry);
+	line->stream = stream_close(line->stream);
+	(void)close_fd(line->fd);
+	(void)close_fd(line->pipe_read_fd);
+	(void)close_fd(line->pipe_write_fd);
+	(void)close_fd(line->wake_fd);
+	(void)close_fd(line->dir_fd);
+	line->config.console = console_close(line->config.console);
+	history_done(&line->history);
+	free(line);
+	return NULL;
+}
+
+CLEANUP_DEFINE(struct line *, line_free)
+
+static int on_wake(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	struct line *line = data;
+	uint64_t count;
+
+	(void)source;
+	(void)events;
+	if (read(fd, &count, sizeof(count)) < 0)
+		return 0;
+	viewers_wake(&line->viewers);
+	if (line->on_append)
+		line->on_append(line->on_append_data);
+	return 0;
+}
+
+static int open_fds(struct line *line, struct error *err)
+{
+	int pipes[2];
+	int r;
+
+	if (pipe2(pipes, O_CLOEXEC | O_NONBLOCK) < 0)
+		return error_errno(err, "pipe");
+	line->pipe_read_fd = pipes[0];
+	line->pipe_write_fd = pipes[1];
+	line->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (line->wake_fd < 0)
+		return error_errno(err, "eventfd");
+	r = sd_event_add_io(line->config.event, &line->wake_source, line->wake_fd, EPOLLIN, on_wake,
+			    line);
+	if (r < 0)
+		return error_code(err, r, "cannot watch the console's eventfd");
+	(void)sd_event_source_set_description(line->wake_source, "console-wake");
+	return 0;
+}
+
+int line_new(struct line **ret, const struct line_config *config, struct error *err)
+{
+	cleanup_(line_freep) struct line *line = calloc(1, sizeof(*line));
+	char path[96];
+	int r;
+
+	if (!line)
+		return error_oom(err);
+	line->config = *config;
+	line->config.console = NULL; /* ours only on success */
+	line->dir_fd = line->fd = line->wake_fd = -1;
+	line->pipe_read_fd = line->pipe_write_fd = -1;
+	viewers_init(&line->viewers, MAX_VIEWERS);
+	(void)snprintf(path, sizeof(path), "console/%s", config->name);
+	r = file_make_dir(&line->dir_fd, config->board_dir_fd, path, 0750, err);
+	if (r < 0)
+		return r;
+	line->history.console_dir_fd = line->dir_fd;
+	line->history.jobs_dir_fd = config->jobs_dir_fd;
+	r = history_scan(&line->history, err);
+	if (r < 0)
+		return r;
+	r = open_fds(line, err);
+	if (r < 0)
+		return r;
+	line->config.console = config->console;
+	*ret = take_ptr(line);
+	return 0;
+}
+
+const char *line_name(const struct line *line)
+{
+	return line->config.name;
+}
+
+enum line_state line_state(const struct line *line)
+{
+	return line->state;
+}
+
+uint64_t line_offset(const struct line *line)
+{
+	return line->stream ? stream_offset(line->stream) : line->offset;
+}
+
+struct history *line_history(struct line *line)
+{
+	return &line->history;
+}
+
+struct viewers *line_viewers(struct line *line)
+{
+	return &line->viewers;
+}
+
+void line_start(struct line *line)
+{
+	line->offset = history_end(&line->history);
+}
+
+void line_on_append(struct line *line, void (*fn)(void *data), void *data)
+{
+	line->on_append = fn;
+	line->on_append_data = data;
+}
+
+void line_mark(struct line *line, const char *kind, json_t *extra)
+{
+	struct error err;
+
+	if (!line->stream)
+		json_decref(extra);
+	else if (stream_mark(line->stream, kind, extra, &err) < 0)
+		log_board(line->config.board, LOG_WARNING, "console %s: %s", line->config.name,
+			  err.text);
+}
+
+/* The console has ended while we read it. The segment goes on: offsets do, too. */
+static void console_ended(struct line *line)
+{
+	drop_source(line);
+	(void)stream_detach(line->stream, &line->fd, &line->pipe_read_fd, &line->pipe_write_fd,
+			    NULL);
+	line->fd = close_fd(line->fd);
+	line->state = LINE_CLOSED;
+	line_mark(line, "plug", json_pack("{s:s}", "event", "closed"));
+}
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct line *line = data;
+
+	(void)source;
+	(void)usec;
+	if (line->state == LINE_READING)
+		(void)sd_event_source_set_enabled(line->fd_source, SD_EVENT_ON);
+	return 0;
+}
+
+/* A full disk: the bytes wait in the pipe, then at the board. */
+static void write_failed(struct line *line, const char *text)
+{
+	log_board(line->config.board, LOG_ERR, "console %s: %s", line->config.name, text);
+	(void)sd_event_source_set_enabled(line->fd_source, SD_EVENT_OFF);
+	line->retry = sd_event_source_disable_unref(line->retry);
+	(void)sd_event_add_time_relative(line->config.event, &line->retry, CLOCK_BOOTTIME,
+					 WRITE_RETRY_US, 0, on_retry, line);
+}
+
+/* Moves what is there. False when the console has ended. */
+static bool pump(struct line *line)
+{
+	struct error err;
+	ssize_t n = stream_pump(line->stream, &err);
+
+	if (n > 0)
+		viewers_wake(&line->viewers);
+	else if (n < 0 && n != -ENODATA)
+		write_failed(line, err.text);
+	return n != -ENODATA;
+}
+
+static int on_readable(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	struct line *line = data;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	if (!pump(line))
+		console_ended(line);
+	return 0;
+}
+
+static int on_hangup(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	(void)fd;
+	(void)events;
+	(void)data;
+	/* Level-triggered: once is enough. The executor reads what is left and finds the end by
+	 * itself. */
+	(void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	return 0;
+}
+
+/* Asks the fd itself: the loop may not have told us yet. */
+static bool has_hung_up(int fd)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLHUP | POLLERR | POLLRDHUP));
+}
+
+/* A console that has ended is read to its end, and is closed then. */
+static void finish_reading(struct line *line)
+{
+	if (line->state != LINE_READING || !has_hung_up(stream_console_fd(line->stream)))
+		return;
+	while (pump(line))
+		if (sd_event_source_get_enabled(line->fd_source, NULL) == 0)
+			return; /* the disk is full: later */
+	console_ended(line);
+}
+
+int line_connect(struct line *line, struct error *err)
+{
+	int fd, r;
+
+	finish_reading(line);
+	if (line->state == LINE_READING || (line->fd >= 0 && !has_hung_up(line->fd)))
+		return 0;
+	r = console_connect(line->config.console, &fd, err);
+	if (r < 0)
+		return r;
+	drop_source(line);
+	(void)close_fd(line->fd);
+	line->fd = fd;
+	line->replaced = true;
+	if (line->state == LINE_CLOSED) {
+		line->state = LINE_HELD;
+		line_mark(line, "plug", json_pack("{s:s}", "event", "opened"));
+	}
+	return 1;
+}
+
+bool line_loan_is_current(const struct line *line)
+{
+	return line->state == LINE_LENT && !line->replaced;
+}
+
+/* The segment that begins at the present offset; one that is open goes on. */
+static int open_segment(struct line *line, struct error *err)
+{
+	char name[24];
+	int r;
+
+	if (line->stream)
+		return 0;
+	(void)snprintf(name, sizeof(name), "%" PRIu64, line->offset);
+	r = stream_open(&line->stream, line->dir_fd, name, line->offset, err);
+	if (r < 0)
+		return r;
+	line->offset = stream_offset(line->stream);
+	return history_add(&line->history, stream_base(line->stream), 0, err);
+}
+
+int line_read(struct line *line, struct error *err)
+{
+	int r;
+
+	if (line->state == LINE_READING || line->state == LINE_LENT)
+		return 0;
+	r = open_segment(line, err);
+	if (r < 0 || line->state == LINE_CLOSED)
+		return r;
+	r = sd_event_add_io(line->config.event, &line->fd_source, line->fd, EPOLLIN, on_readable,
+			    line);
+	if (r < 0)
+		return error_code(err, r, "cannot watch the console");
+	(void)sd_event_source_set_description(line->fd_source, "console");
+	r = stream_attach(line->stream, take_fd(&line->fd), take_fd(&line->pipe_read_fd),
+			  take_fd(&line->pipe_write_fd), err);
+	line->state = LINE_READING;
+	return r;
+}
+
+int line_hold(struct line *line, struct error *err)
+{
+	int r = 0;
+
+	if (line->state == LINE_READING) {
+		drop_source(line);
+		r = stream_detach(line->stream, &line->fd, &line->pipe_read_fd,
+				  &line->pipe_write_fd, err);
+		if (r < 0)
+			return r;
+		line->state = LINE_HELD;
+	}
+	line->offset = line_offset(line);
+	line->stream = stream_close(line->stream);
+	return 0;
+}
+
+int line_begin_loan(struct line *line, uint64_t job, struct error *err)
+{
+	return history_add(&line->history, line->offset, job, err);
+}
+
+unsigned line_lend(struct line *line, int ret_fds[static LINE_LOAN_FDS])
+{
+	drop_source(line);
+	/* No events asked for: what comes is hang-up and error. */
+	if (sd_event_add_io(line->config.event, &line->fd_source, line->fd, 0, on_hangup, line) >=
+	    0)
+		(void)sd_event_source_set_description(line->fd_source, "console-lent");
+	ret_fds[0] = line->fd;
+	ret_fds[1] = line->pipe_read_fd;
+	ret_fds[2] = line->pipe_write_fd;
+	ret_fds[3] = line->wake_fd;
+	line->state = LINE_LENT;
+	line->replaced = false;
+	return ++line->generation;
+}
+
+unsigned line_generation(const struct line *line)
+{
+	return line->generation;
+}
+
+int line_end_loan(struct line *line, int job_dir_fd, uint64_t base, struct error *err)
+{
+	uint64_t size = 0;
+	int r;
+
+	r = stream_drain(line->pipe_read_fd, job_dir_fd, "console", base, &size, err);
+	line->offset = base + size;
+	drop_source(line);
+	if (line->state == LINE_LENT) {
+		line->state = line->fd >= 0 ? LINE_HELD : LINE_CLOSED;
+		/* The borrower shares our open file: it may have changed its flags. */
+		if (line->fd >= 0)
+			(void)fcntl(line->fd, F_SETFL, fcntl(line->fd, F_GETFL) | O_NONBLOCK);
+	}
+	viewers_wake(&line->viewers);
+	return r;
+}

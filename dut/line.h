@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "base/error.h"
+#include "dut/history.h"
+#include "dut/viewer.h"
+#include "hw/console.h"
+
+/*
+ * One console of a board as dutd handles it. Exactly one process reads a console: dutd, which logs
+ * it into idle segments, or the executor to which it is lent. dutd keeps the fd open all the while
+ * (DTR and RTS never move), and the read end of the pipe through which the bytes go, so that it can
+ * finish what a killed executor began.
+ *
+ * CLOSED: there is no console at present. HELD: open, nobody reads. READING: we log it. LENT: the
+ * executor reads; we watch for hang-up only.
+ */
+
+struct line;
+
+enum line_state { LINE_CLOSED, LINE_HELD, LINE_READING, LINE_LENT };
+
+enum { LINE_LOAN_FDS = 4 }; /* console, pipe read end, pipe write end, eventfd */
+
+struct line_config {
+	sd_event *event;
+	const char *board;
+	struct console *console; /* taken over */
+	const char *name;	 /* lives with the configuration */
+	int board_dir_fd;	 /* <state>/duts/<dut> */
+	int jobs_dir_fd;	 /* <state>/jobs */
+};
+
+int line_new(struct line **ret, const struct line_config *config, struct error *err);
+struct line *line_free(struct line *line);
+
+const char *line_name(const struct line *line);
+enum line_state line_state(const struct line *line);
+
+/* The console offset of the next byte; while it is lent, that of the loan's begin. */
+uint64_t line_offset(const struct line *line);
+
+struct history *line_history(struct line *line);
+struct viewers *line_viewers(struct line *line);
+
+/* Says, before the first use, that the history is complete: offsets go on behind it. */
+void line_start(struct line *line);
+
+/*
+ * Opens the console if it is closed: CLOSED -> HELD; a console that is lent is replaced (a higher
+ * generation is lent next).
+ *
+ * Errors: 1 opened, 0 there was one already; -ENOENT, -ECONNREFUSED, -ENODEV when there is none at
+ * present.
+ */
+int line_connect(struct line *line, struct error *err);
+
+/* Begins to log into an idle segment: HELD -> READING. Without a console only the segment is noted.
+ */
+int line_read(struct line *line, struct error *err);
+
+/* Stops logging: READING -> HELD. */
+int line_hold(struct line *line, struct error *err);
+
+/* Notes that the bytes from the present offset on lie in a job's console.log. */
+int line_begin_loan(struct line *line, uint64_t job, struct error *err);
+
+/* Gives the fds for a loan, borrowed, and its new generation: HELD -> LENT, also again when LENT.
+ */
+unsigned line_lend(struct line *line, int ret_fds[static LINE_LOAN_FDS]);
+unsigned line_generation(const struct line *line);
+
+/* Whether the fd that was lent last is still the present one, and alive. */
+bool line_loan_is_current(const struct line *line);
+
+/*
+ * The executor is gone: what lies in the pipe goes to the end of its console.log (created when it
+ * is not there). LENT -> HELD or CLOSED; offsets go on behind that log.
+ */
+int line_end_loan(struct line *line, int job_dir_fd, uint64_t base, struct error *err);
+
+/* A mark in the idle log; takes the reference to extra. */
+void line_mark(struct line *line, const char *kind, json_t *extra);
+
+/* Something that the viewers of a running job watch was appended: set by the board. */
+void line_on_append(struct line *line, void (*fn)(void *data), void *data);

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/submit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "dut/api.h"
+#include "dut/board.h"
+#include "dut/daemon.h"
+#include "dut/jobdir.h"
+#include "dut/validator.h"
+
+/* How long a submission waits for a board that is just being switched off after a job. */
+static const uint64_t SETTLE_LIMIT_US = 20 * 1000000;
+
+enum { MAX_SUBMISSIONS = 100, MAX_CANDIDATES = 1000 };
+
+struct submission {
+	struct list link; /* daemon.submissions */
+	struct daemon *daemon;
+	struct http_request *request; /* NULL when the client has left */
+	json_t *metadata, *result;    /* as sent; as validated */
+	char owner[API_NAME_SIZE];
+	uid_t owner_uid;
+	struct validator *validator;
+	sd_event_source *timer; /* while it waits for a board that settles */
+	bool waiting;
+	struct board *board; /* the chosen one */
+	struct job *job;
+};
+
+static struct http_part parts[] = {
+	{ .name = "metadata", .max_bytes = 256 << 10, .limit = "256 KiB of metadata" },
+	{ .name = "job", .limit = "limits.job_file" },
+	{ .name = "job_bucket_initial_state_tarball_file",
+	  .limit = "limits.bucket",
+	  .to_file = true },
+	{ .name = NULL },
+};
+const struct http_part *const submit_parts = parts;
+
+void submit_set_limits(uint64_t job_file_bytes, uint64_t bucket_bytes)
+{
+	parts[1].max_bytes = job_file_bytes;
+	parts[2].max_bytes = bucket_bytes;
+}
+
+static void submission_free(struct submission *submission)
+{
+	list_remove(&submission->link);
+	validator_free(submission->validator);
+	sd_event_source_disable_unref(submission->timer);
+	json_decref(submission->metadata);
+	json_decref(submission->result);
+	free(submission);
+}
+
+void submissions_drop(struct daemon *daemon)
+{
+	LIST_FOREACH_SAFE(link, after, &daemon->submissions)
+		submission_free(CONTAINER_OF(link, struct submission, link));
+}
+
+static void refuse(struct submission *submission, unsigned status, json_t *extra, const char *text)
+{
+	if (submission->request)
+		http_reply_error_json(submission->request, status, extra, text);
+	else
+		json_decref(extra);
+	submission_free(submission);
+}
+
+static void refuse_err(struct submission *submission, int r, const struct error *err)
+{
+	refuse(submission, api_status(r), NULL, err->text);
+}
+
+/* ---- the job's beginning ---- */
+
+static void on_started(int r, const char *reason, void *data)
+{
+	struct submission *submission = data;
+	const struct job *job = submission->job;
+	char id[24], text[JOB_MAX_TEXT];
+
+	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
+	if (r < 0) {
+		(void)snprintf(text, sizeof(text), "job %s on %s did not start: %s", id, job->dut,
+			       reason);
+		refuse(submission, 500, json_pack("{s:s, s:s}", "id", id, "dut", job->dut), text);
+		return;
+	}
+	if (submission->request) {
+		http_reply_json(submission->request, 201,
+				json_pack("{s:i, s:s, s:s, s:s, s:n, s:n}", "version", 1, "id", id,
+					  "dut", job->dut, "state", job_state_name(job->state),
+					  "place", "error_msg"));
+	} else {
+		/* Nobody knows the id of this job. */
+		api_cancel_job(submission->daemon, submission->job, submission->owner,
+			       "the submitter left before it was answered");
+	}
+	submission_free(submission);
+}
+
+static void give_board_back(struct submission *submission)
+{
+	struct board *board = submission->board;
+
+	board->job = NULL;
+	board->starting = false;
+	submission->job = job_free(submission->job);
+	daemon_board_free(submission->daemon, board);
+}
+
+static void on_folder_made(int r, const struct error *err, void *data)
+{
+	struct submission *submission = data;
+	struct error failure;
+
+	if (r >= 0) {
+		submission->job->preparing = false;
+		r = board_start_job(submission->board, submission->job, on_started, submission,
+				    &failure);
+		err = &failure;
+	}
+	if (r < 0) {
+		struct error text = *err;
+
+		give_board_back(submission);
+		refuse_err(submission, r, &text);
+	}
+}
+
+static int begin_job(struct submission *submission, struct board *board, struct error *err)
+{
+	const char *name = json_string_value(json_object_get(submission->metadata, "name"));
+	const char *own_name = json_string_value(json_object_get(submission->result, "name"));
+	struct daemon *daemon = submission->daemon;
+	const char *text;
+	size_t length;
+	int r;
+
+	r = job_new(&submission->job, daemon->next_id++,
+		    name       ? name
+		    : own_name ? own_name
+			       : "untitled",
+		    submission->owner, submission->owner_uid, board->config->id, err);
+	if (r < 0)
+		return r;
+	submission->job->preparing = true;
+	submission->job->board = board;
+	list_append(&daemon->jobs, &submission->job->link);
+	/* From here on nobody else gets it. */
+	submission->board = board;
+	board->job = submission->job;
+	board->starting = true;
+	text = http_request_part(submission->request, "job", &length);
+	r = jobdir_create(
+		daemon, board, submission->job, submission->metadata, text, length,
+		http_request_part_fd(submission->request, "job_bucket_initial_state_tarball_file"),
+		on_folder_made, submission, err);
+	if (r < 0)
+		give_board_back(submission);
+	return r;
+}
+
+/* ---- the choice of a board ---- */
+
+static void refuse_busy(struct submission *submission, const struct board *board, size_t candidates)
+{
+	char holder[512], text[700];
+	json_t *extra = json_pack("{s:s, s:o}", "dut", board->config->id, "job",
+				  board->job ? job_to_json(board->job) : json_null());
+
+	board_describe_holder(board, holder, sizeof(holder));
+	if (candidates > 1)
+		(void)snprintf(text, sizeof(text), "all %zu DUTs that fit are busy; %s %s",
+			       candidates, board->config->id, holder);
+	else
+		(void)snprintf(text, sizeof(text), "%s %s", board->config->id, holder);
+	refuse(submission, 409, extra, text);
+}
+
+static int on_settle_limit(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct submission *submission = data;
+	const json_t *duts = json_object_get(submission->result, "duts");
+	struct board *board;
+
+	(void)source;
+	(void)usec;
+	board = daemon_find_board(submission->daemon, json_string_value(json_array_get(duts, 0)));
+	refuse_busy(submission, board, json_array_size(duts));
+	return 0;
+}
+
+static int wait_for_settling(struct submission *submission, struct error *err)
+{
+	int r = 0;
+
+	if (!submission->timer)
+		r = sd_event_add_time_relative(submission->daemon->event, &submission->timer,
+					       CLOCK_BOOTTIME, SETTLE_LIMIT_US, 0, on_settle_limit,
+					       submission);
+	if (r < 0)
+		return error_code(err, r, "cannot wait for the board");
+	submission->waiting = true;
+	return 0;
+}
+
+static void choose_board(struct submission *submission)
+{
+	const json_t *duts = json_object_get(submission->result, "duts");
+	struct board *first = NULL, *free_board = NULL;
+	bool settling = false;
+	struct error err;
+	const json_t *dut;
+	size_t i;
+	int r;
+
+	submission->waiting = false;
+	if (!submission->request) {
+		submission_free(submission);
+		return;
+	}
+	json_array_foreach(duts, i, dut)
+	{
+		struct board *board =
+			json_is_string(dut)
+				? daemon_find_board(submission->daemon, json_string_value(dut))
+				: NULL;
+
+		if (!board)
+			continue;
+		if (!first)
+			first = board;
+		if (!free_board && board_is_free(board))
+			free_board = board;
+		settling = settling || board_is_settling(board);
+	}
+	if (!first) {
+		refuse(submission, 500, NULL, "the check of the job file named no DUT of ours");
+		return;
+	}
+	if (free_board)
+		r = begin_job(submission, free_board, &err);
+	else if (settling)
+		r = wait_for_settling(submission, &err);
+	else {
+		refuse_busy(submission, first, json_array_size(duts));
+		return;
+	}
+	if (r < 0)
+		refuse_err(submission, r, &err);
+}
+
+void submissions_retry(struct daemon *daemon)
+{
+	LIST_FOREACH_SAFE(link, after, &daemon->submissions) {
+		struct submission *submission = CONTAINER_OF(link, struct submission, link);
+
+		if (submission->waiting)
+			choose_board(submission);
+	}
+}
+
+/* ---- the check ---- */
+
+static void refuse_job_file(struct submission *submission, const json_t *errors)
+{
+	const json_t *first = json_array_get(errors, 0);
+	const char *text = json_string_value(json_object_get(first, "text"));
+	const char *no_match = json_string_value(json_object_get(first, "no_match"));
+	json_t *extra = json_pack("{s:O}", "errors", errors);
+	unsigned status = 400;
+
+	if (no_match || json_is_true(json_object_get(first, "no_match")))
+		status = json_object_get(first, "unknown_id") ||
+					 (no_match && strcmp(no_match, "id") == 0)
+				 ? 404
+				 : 406;
+	(void)json_object_set(extra, "line", json_object_get(first, "line"));
+	(void)json_object_set(extra, "column", json_object_get(first, "column"));
+	refuse(submission, status, extra, text ? text : "the job file is not valid");
+}
+
+static void on_validated(int r, const struct error *err, const json_t *result, void *data)
+{
+	struct submission *submission = data;
+	const json_t *errors = json_object_get(result, "errors");
+
+	submission->validator = NULL;
+	if (r < 0) {
+		refuse_err(submission, r, err);
+		return;
+	}
+	if (json_array_size(errors) > 0) {
+		refuse_job_file(submission, errors);
+		return;
+	}
+	submission->result = json_deep_copy(result);
+	choose_board(submission);
+}
+
+static json_t *candidate_facts(const struct daemon *daemon)
+{
+	json_t *duts = json_array();
+
+	LIST_FOREACH(link, &daemon->boards) {
+		const struct board *board = CONTAINER_OF(link, struct board, link);
+
+		if (json_array_size(duts) < MAX_CANDIDATES)
+			(void)json_array_append_new(duts, jobdir_dut_facts(board));
+	}
+	return duts;
+}
+
+static int start_check(struct submission *submission, struct error *err)
+{
+	const struct daemon *daemon = submission->daemon;
+	const json_t *target = json_object_get(submission->metadata, "target");
+	json_t *input = jobdir_common_facts(daemon, submission->metadata);
+	size_t length;
+	const char *text = http_request_part(submission->request, "job", &length);
+	json_t *job = json_stringn(text, length);
+
+	if (!job) {
+		json_decref(input);
+		return error_set(err, -EINVAL, "the job file is not UTF-8");
+	}
+	(void)json_object_set_new(input, "v", json_integer(1));
+	(void)json_object_set_new(input, "job", job);
+	(void)json_object_set(input, "target", target ? (json_t *)(uintptr_t)target : json_null());
+	(void)json_object_set_new(input, "duts", candidate_facts(daemon));
+	return validator_start(&submission->validator, submission->daemon, input, on_validated,
+			       submission, err);
+}
+
+/* ---- the request ---- */
+
+static int check_metadata(const json_t *metadata, struct error *err)
+{
+	static const char *const later[] = { "wait", "priority" };
+	static const char *const known[] = {
+		"version",	   "name",	    "target", "environ",
+		"on_disconnect",   "submission_id", "wait",   "priority",
+		"ignore_deadline", "job_id",	    NULL
+	};
+	const json_t *environ_vars = json_object_get(metadata, "environ");
+	const char *key;
+	const json_t *value;
+
+	if (!json_is_object(metadata))
+		return error_set(err, -EINVAL, "metadata is no JSON object");
+	if (json_integer_value(json_object_get(metadata, "version")) != 1)
+		return error_set(err, -EINVAL, "metadata: version must be 1");
+	json_object_foreach((json_t *)(uintptr_t)metadata, key, value) if (
+		!api_is_one_of(key, known)) return error_set(err, -EINVAL,
+							     "metadata: unknown member '%.64s'",
+							     key);
+	for (size_t i = 0; i < ARRAY_SIZE(later); i++) {
+		const json_t *given = json_object_get(metadata, later[i]);
+
+		if (given && !json_is_null(given) && !json_is_false(given) &&
+		    !(json_is_integer(given) && json_integer_value(given) == 0))
+			return error_set(err, -EINVAL, "not yet: %s", later[i]);
+	}
+	if (environ_vars && !json_is_object(environ_vars))
+		return error_set(err, -EINVAL, "metadata: environ is no object");
+	json_object_foreach((json_t *)(uintptr_t)environ_vars, key, value) if (
+		!json_is_string(value)) return error_set(err, -EINVAL,
+							 "metadata: environ.%.64s is no text", key);
+	value = json_object_get(metadata, "name");
+	if (value && !json_is_null(value) &&
+	    (!json_is_string(value) || json_string_length(value) > 200))
+		return error_set(err, -EINVAL, "metadata: name is no text of at most 200 bytes");
+	value = json_object_get(metadata, "target");
+	if (value && !json_is_null(value) && !json_is_object(value))
+		return error_set(err, -EINVAL, "metadata: target is no object");
+	return 0;
+}
+
+static void on_gone(void *data)
+{
+	struct submission *submission = data;
+
+	submission->request = NULL;
+	/* A job that has begun goes on to on_started(); before that there is nothing to keep. */
+	if (!submission->job)
+		submission_free(submission);
+}
+
+static unsigned count_submissions(const struct daemon *daemon)
+{
+	unsigned count = 0;
+
+	LIST_FOREACH(link, &daemon->submissions)
+		count++;
+	return count;
+}
+
+void submit_handle(struct http_request *request, void *data)
+{
+	struct daemon *daemon = data;
+	const struct http_peer *peer = http_request_peer(request);
+	struct submission *submission;
+	struct error err;
+	const char *text;
+	size_t length;
+	int r;
+
+	if (count_submissions(daemon) >= MAX_SUBMISSIONS) {
+		http_reply_error(request, 429,
+				 "%d submissions are being handled already, which is the limit",
+				 MAX_SUBMISSIONS);
+		return;
+	}
+	submission = calloc(1, sizeof(*submission));
+	if (!submission) {
+		http_reply_error(request, 500, "out of memory");
+		return;
+	}
+	submission->daemon = daemon;
+	submission->request = request;
+	submission->owner_uid = peer->uid;
+	api_peer_name(request, submission->owner);
+	list_append(&daemon->submissions, &submission->link);
+	http_request_on_gone(request, on_gone, submission);
+
+	text = http_request_part(request, "metadata", &length);
+	submission->metadata = text ? json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	if (!text || !http_request_part(request, "job", &length)) {
+		refuse(submission, 400, NULL,
+		       "a submission needs the form parts 'metadata' and 'job'");
+		return;
+	}
+	r = check_metadata(submission->metadata, &err);
+	if (r >= 0)
+		r = start_check(submission, &err);
+	if (r < 0)
+		refuse_err(submission, r, &err);
+}

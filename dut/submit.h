@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "base/http.h"
+
+/*
+ * POST /jobs: the job is checked by a short-lived dut-executor --validate, a board is chosen, the
+ * job's folder is put on disk, its executor is started; then the submitter is answered.
+ */
+
+struct daemon;
+
+extern const struct http_part *const submit_parts; /* ends with a name of NULL */
+
+/* The sizes of the parts above come from the configuration; to be called before the server is made.
+ */
+void submit_set_limits(uint64_t job_file_bytes, uint64_t bucket_bytes);
+
+void submit_handle(struct http_request *request, void *daemon);
+
+/* A board has become free: those who were held back for it try again. */
+void submissions_retry(struct daemon *daemon);
+
+void submissions_drop(struct daemon *daemon);

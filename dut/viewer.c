@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/viewer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "dut/job.h"
+
+struct viewer {
+	struct list link; /* viewers.list */
+	struct viewers *viewers;
+	struct http_stream *stream;
+
+	/* a console */
+	const struct history *history;
+	struct history_cursor cursor;
+
+	/* a file of a job */
+	const struct job *job;
+	int jobs_dir_fd, fd;
+	char path[64];
+	uint64_t position;
+	bool follow;
+};
+
+void viewers_init(struct viewers *viewers, unsigned max)
+{
+	*viewers = (struct viewers){ .max = max };
+	list_init(&viewers->list);
+}
+
+void viewers_wake(struct viewers *viewers)
+{
+	LIST_FOREACH_SAFE(link, after, &viewers->list)
+		http_stream_wake(CONTAINER_OF(link, struct viewer, link)->stream);
+}
+
+static void viewer_done(void *data)
+{
+	struct viewer *viewer = data;
+
+	list_remove(&viewer->link);
+	viewer->viewers->count--;
+	history_cursor_done(&viewer->cursor);
+	(void)close_fd(viewer->fd);
+	free(viewer);
+}
+
+static ssize_t read_console(void *data, char *buffer, size_t size)
+{
+	struct viewer *viewer = data;
+	ssize_t n = history_read(viewer->history, &viewer->cursor, buffer, size, NULL);
+
+	return n < 0 ? HTTP_STREAM_ABORT : n;
+}
+
+static ssize_t read_file(void *data, char *buffer, size_t size)
+{
+	struct viewer *viewer = data;
+	bool ended = viewer->job->state == JOB_ENDED;
+	ssize_t n;
+
+	/* The executor makes the file when it is ready. */
+	if (viewer->fd < 0 &&
+	    file_open_beneath(&viewer->fd, viewer->jobs_dir_fd, viewer->path, O_RDONLY, NULL) < 0)
+		return ended || !viewer->follow ? HTTP_STREAM_END : 0;
+	n = pread(viewer->fd, buffer, size, (off_t)viewer->position);
+	if (n < 0)
+		return HTTP_STREAM_ABORT;
+	viewer->position += (uint64_t)n;
+	if (n == 0 && (ended || !viewer->follow))
+		return HTTP_STREAM_END;
+	return n;
+}
+
+static int add(struct viewers *viewers, struct viewer *viewer, struct http_request *request,
+	       const char *content_type, const struct http_source *source, struct error *err)
+{
+	if (viewers->count >= viewers->max) {
+		free(viewer);
+		return error_set(err, -EAGAIN, "there are %u viewers already, which is the limit",
+				 viewers->max);
+	}
+	viewer->viewers = viewers;
+	viewers->count++;
+	list_append(&viewers->list, &viewer->link);
+	viewer->stream = http_reply_stream(request, 200, content_type, source, viewer);
+	return 0;
+}
+
+static int new_viewer(struct viewer **ret, struct error *err)
+{
+	struct viewer *viewer = calloc(1, sizeof(*viewer));
+
+	if (!viewer)
+		return error_oom(err);
+	list_init(&viewer->link);
+	history_cursor_init(&viewer->cursor, 0);
+	viewer->fd = -1;
+	*ret = viewer;
+	return 0;
+}
+
+int viewer_add_console(struct viewers *viewers, struct http_request *request,
+		       const struct history *history, uint64_t offset, struct error *err)
+{
+	static const struct http_source source = { .read = read_console, .done = viewer_done };
+	struct viewer *viewer;
+	char text[24];
+	int r;
+
+	r = new_viewer(&viewer, err);
+	if (r < 0)
+		return r;
+	viewer->history = history;
+	viewer->cursor.offset = history_clamp(history, offset);
+	(void)snprintf(text, sizeof(text), "%" PRIu64, viewer->cursor.offset);
+	http_reply_header(request, "Console-Offset", text);
+	return add(viewers, viewer, request, "application/octet-stream", &source, err);
+}
+
+int viewer_add_file(struct viewers *viewers, struct http_request *request, const struct job *job,
+		    int jobs_dir_fd, const char *name, const char *content_type, uint64_t position,
+		    bool follow, struct error *err)
+{
+	static const struct http_source source = { .read = read_file, .done = viewer_done };
+	struct viewer *viewer;
+	int r;
+
+	r = new_viewer(&viewer, err);
+	if (r < 0)
+		return r;
+	viewer->job = job;
+	viewer->jobs_dir_fd = jobs_dir_fd;
+	viewer->position = position;
+	viewer->follow = follow;
+	(void)snprintf(viewer->path, sizeof(viewer->path), "%" PRIu64 "/%s", job->id, name);
+	return add(viewers, viewer, request, content_type, &source, err);
+}

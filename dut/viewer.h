@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/http.h"
+#include "base/list.h"
+#include "dut/history.h"
+
+/*
+ * Somebody who watches a console, a job's log or a job's events over HTTP. The file is the queue: a
+ * viewer is an offset, and is asked for nothing while its client does not read. Each is on the list
+ * of the line or job that wakes it.
+ */
+
+struct job;
+
+enum { MAX_VIEWERS = 100 }; /* of one console or job; more get 429 */
+
+struct viewers {
+	struct list list; /* viewer.link */
+	unsigned count;
+	unsigned max;
+};
+
+void viewers_init(struct viewers *viewers, unsigned max);
+
+/*
+ * Answers with the console's bytes from offset on, for ever.
+ *
+ * Errors: -EAGAIN over the limit; the request is then unanswered.
+ * Owns:   history is borrowed and outlives the server.
+ */
+int viewer_add_console(struct viewers *viewers, struct http_request *request,
+		       const struct history *history, uint64_t offset, struct error *err);
+
+/*
+ * Answers with a file of a job's folder, from position on; with follow until the job has ended and
+ * all of it was sent, else until its present end.
+ *
+ * Owns: job is borrowed and outlives the server.
+ */
+int viewer_add_file(struct viewers *viewers, struct http_request *request, const struct job *job,
+		    int jobs_dir_fd, const char *name, const char *content_type, uint64_t position,
+		    bool follow, struct error *err);
+
+/* Something was appended, or a job ended. */
+void viewers_wake(struct viewers *viewers);
