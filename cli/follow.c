@@ -31,7 +31,7 @@ struct follow {
 	struct question *question;
 	sd_event_source *grace;
 	json_t *job; /* when it has ended */
-	bool cancelled;
+	bool cancelled, lost;
 	bool warned;   /* that a further signal leaves */
 	bool reported; /* the last line of --json */
 };
@@ -73,8 +73,15 @@ static void stop_oom(struct follow *follow)
 static void lost(struct follow *follow, struct answer *answer)
 {
 	const char *id = follow->request->id;
-	int code = session_refused(answer);
+	int code;
 
+	/* The other streams break, too. */
+	if (follow->lost) {
+		answer_done(answer);
+		return;
+	}
+	follow->lost = true;
+	code = session_refused(answer);
 	if (answer->r < 0)
 		say("job %s goes on without us, as far as can be known; 'dut wait %s' follows it "
 		    "to its end, 'dut log %s' shows it",

@@ -18,13 +18,14 @@ static const char *const header[] = { "ID",	"STATE",  "DUT",  "OWNER",
 				      "STATUS", "REASON", "NAME", NULL };
 
 /* A job moves through the states in this order, so that none is missed between two questions. */
-static const char *const unfinished[] = { "WAITING", "STARTING", "RUNNING", NULL };
+static const char *const unfinished[] = { "WAITING", "STARTING", "RUNNING" };
 
 enum { PAGE = 500 };
 
 struct entry {
 	uint64_t id;
-	json_t *job; /* borrowed from struct found */
+	size_t index; /* in the order of the answers */
+	json_t *job;  /* borrowed from struct found */
 };
 
 struct found {
@@ -40,6 +41,8 @@ static int add(struct found *found, const json_t *answer, uint64_t *smallest)
 	struct entry *items;
 	size_t i;
 
+	if (!json_is_array(jobs))
+		return say_exit(EXIT_INTERNAL, "the daemon's answer is not what it should be");
 	if (json_array_size(jobs) == 0)
 		return 0;
 	items = reallocarray(found->items, found->count + json_array_size(jobs), sizeof(*items));
@@ -51,6 +54,7 @@ static int add(struct found *found, const json_t *answer, uint64_t *smallest)
 
 		if (text_to_uint64(&entry->id, view_id(id, job), 1, UINT64_MAX, NULL) < 0)
 			continue;
+		entry->index = found->count;
 		entry->job = job;
 		found->count++;
 		if (entry->id < *smallest)
@@ -59,35 +63,47 @@ static int add(struct found *found, const json_t *answer, uint64_t *smallest)
 	return 0;
 }
 
-/* All jobs of a state (or of all, when it is ""), page by page. */
+/* The path of a page: the jobs of a state (NULL: all) that are older than before. */
+static char *page_path(const char *state, uint64_t before)
+{
+	char limit[24], last[24];
+
+	(void)snprintf(limit, sizeof(limit), "%d", PAGE);
+	(void)snprintf(last, sizeof(last), "%" PRIu64, before);
+	if (state && before < UINT64_MAX)
+		return client_path("/jobs?limit=%s&before=%s&state=%s", limit, last, state);
+	if (state)
+		return client_path("/jobs?limit=%s&state=%s", limit, state);
+	if (before < UINT64_MAX)
+		return client_path("/jobs?limit=%s&before=%s", limit, last);
+	return client_path("/jobs?limit=%s", limit);
+}
+
 static int ask_all(struct session *session, const char *state, struct found *found)
 {
 	uint64_t smallest = UINT64_MAX, before;
-	char limit[32], last[32] = "";
 	int code;
 
-	(void)snprintf(limit, sizeof(limit), "%d", PAGE);
 	do {
 		json_t *answer = NULL;
 
 		before = smallest;
-		if (!session_ask(
-			    session, "GET",
-			    client_path("/jobs?limit=%s&state=%s&before=%s", limit, state, last),
-			    NULL, CLIENT_ANSWER_TIMEOUT_S, &answer, &code))
+		if (!session_ask(session, "GET", page_path(state, before), NULL,
+				 CLIENT_ANSWER_TIMEOUT_S, &answer, &code))
 			return code;
 		code = add(found, answer, &smallest);
 		json_decref(answer);
-		(void)snprintf(last, sizeof(last), "%" PRIu64, smallest);
 	} while (code == 0 && smallest < before);
 	return code;
 }
 
 static int by_id(const void *a, const void *b)
 {
-	uint64_t left = ((const struct entry *)a)->id, right = ((const struct entry *)b)->id;
+	const struct entry *left = a, *right = b;
 
-	return left < right ? -1 : left > right;
+	if (left->id != right->id)
+		return left->id < right->id ? -1 : 1;
+	return left->index < right->index ? -1 : 1;
 }
 
 static void add_row(struct table *table, const json_t *job)
@@ -126,15 +142,16 @@ static int print_jobs(const struct cli *cli, struct found *found)
 	return r < 0 ? say_exit(EXIT_INTERNAL, "out of memory") : say_finish(0);
 }
 
-static int ask(struct cli *cli, const char *const *states)
+static int ask(struct cli *cli, const char *const *states, size_t n)
 {
 	struct found found = { .answers = json_array() };
 	struct session session;
 	int code;
 
 	if (session_open(&session, cli, &code)) {
-		for (code = 0; *states && code == 0; states++)
-			code = ask_all(&session, *states, &found);
+		code = 0;
+		for (size_t i = 0; i < n && code == 0; i++)
+			code = ask_all(&session, states[i], &found);
 		if (code == 0)
 			code = print_jobs(cli, &found);
 		session_done(&session);
@@ -167,8 +184,6 @@ static int jobs(struct cli *cli, int argc, char **argv)
 	int code;
 
 	if (options_parse(&verb_jobs, options, cli, 0, 0, &operands, argc, argv, &code)) {
-		const char *const chosen[] = { state ? state : "", NULL };
-
 		if (state && !state_is_known(state))
 			code = say_exit(EXIT_USAGE,
 					"jobs: --state '%.60s' is not WAITING, STARTING, RUNNING "
@@ -177,7 +192,8 @@ static int jobs(struct cli *cli, int argc, char **argv)
 		else if (state && all)
 			code = say_exit(EXIT_USAGE, "jobs: --all or --state, not both");
 		else
-			code = ask(cli, state || all ? chosen : unfinished);
+			code = state || all ? ask(cli, &state, 1)
+					    : ask(cli, unfinished, ARRAY_SIZE(unfinished));
 	}
 	option_list_done(&operands);
 	return code;

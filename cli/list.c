@@ -51,6 +51,8 @@ static int print_duts(const struct cli *cli, json_t *duts)
 	json_t *dut;
 	int r = 0;
 
+	if (!json_is_object(duts))
+		return say_exit(EXIT_INTERNAL, "the daemon's answer is not what it should be");
 	table_init(&table, header);
 	json_object_foreach(duts, id, dut) {
 		if (cli->json)

@@ -156,7 +156,8 @@ class Daemon(CliCase):
         self.assert_said(self.dut('list'), 70, r'a\e[2Jb\nc\xc2\x9b1m')
 
     def test_what_is_no_json_is_not_believed(self):
-        for body in (b'', b'{', b'[]', b'"x"', b'\xff\xfe', b'{"duts": {}, "duts": {}}'):
+        for body in (b'', b'{', b'[]', b'"x"', b'\xff\xfe', b'{"duts": {}, "duts": {}}', b'{}',
+                     b'{"duts": []}'):
             self.fake.on('GET', '/duts', Answer(body))
             self.assert_said(self.dut('list'), 70,
                              "the daemon's answer is not what it should be")
@@ -293,8 +294,8 @@ class Jobs(CliCase):
                 'state': state, 'status': None, 'reason': None, **members}
 
     def by_state(self, **jobs):
-        self.fake.on('GET', '/jobs', lambda request: {'jobs': [] if request.query['before'] else
-                     jobs.get(request.query['state'] or 'ALL', [])})
+        self.fake.on('GET', '/jobs', lambda request: {'jobs': [] if 'before' in request.query else
+                     jobs.get(request.query.get('state', 'ALL'), [])})
 
     def test_those_that_have_not_ended(self):
         self.by_state(RUNNING=[self.job(3)], WAITING=[self.job(12, 'WAITING', dut=None)],
@@ -319,7 +320,7 @@ class Jobs(CliCase):
 
     def test_pages(self):
         def page(request):
-            before = int(request.query['before'] or 1201)
+            before = int(request.query.get('before', 1201))
             limit = int(request.query['limit'])
             return {'jobs': [self.job(n) for n in range(before - 1, 0, -1)][:limit]}
         self.fake.on('GET', '/jobs', page)

@@ -592,7 +592,7 @@ class DaemonGoesAway(RunCase):
         self.fake.die()
         ran = self.finish(process)
         self.assertEqual(ran.rc, 69, ran)
-        self.assertIn(f'dut: lost the daemon at {self.socket}', ran.err)
+        self.assertEqual(ran.err.count(f'dut: lost the daemon at {self.socket}'), 1)
         self.assertIn("dut: job 17 goes on without us, as far as can be known; 'dut wait 17' "
                       "follows it to its end, 'dut log 17' shows it\n", ran.err)
         self.assertFalse(os.path.exists(self.path('out')))
