@@ -232,8 +232,7 @@ static void choose_board(struct submission *submission)
 		submission_free(submission);
 		return;
 	}
-	json_array_foreach(duts, i, dut)
-	{
+	json_array_foreach(duts, i, dut) {
 		struct board *board =
 			json_is_string(dut)
 				? daemon_find_board(submission->daemon, json_string_value(dut))
@@ -363,10 +362,9 @@ static int check_metadata(const json_t *metadata, struct error *err)
 		return error_set(err, -EINVAL, "metadata is no JSON object");
 	if (json_integer_value(json_object_get(metadata, "version")) != 1)
 		return error_set(err, -EINVAL, "metadata: version must be 1");
-	json_object_foreach((json_t *)(uintptr_t)metadata, key, value) if (
-		!api_is_one_of(key, known)) return error_set(err, -EINVAL,
-							     "metadata: unknown member '%.64s'",
-							     key);
+	json_object_foreach((json_t *)(uintptr_t)metadata, key, value)
+		if (!api_is_one_of(key, known))
+			return error_set(err, -EINVAL, "metadata: unknown member '%.64s'", key);
 	for (size_t i = 0; i < ARRAY_SIZE(later); i++) {
 		const json_t *given = json_object_get(metadata, later[i]);
 
@@ -376,9 +374,9 @@ static int check_metadata(const json_t *metadata, struct error *err)
 	}
 	if (environ_vars && !json_is_object(environ_vars))
 		return error_set(err, -EINVAL, "metadata: environ is no object");
-	json_object_foreach((json_t *)(uintptr_t)environ_vars, key, value) if (
-		!json_is_string(value)) return error_set(err, -EINVAL,
-							 "metadata: environ.%.64s is no text", key);
+	json_object_foreach((json_t *)(uintptr_t)environ_vars, key, value)
+		if (!json_is_string(value))
+			return error_set(err, -EINVAL, "metadata: environ.%.64s is no text", key);
 	value = json_object_get(metadata, "name");
 	if (value && !json_is_null(value) &&
 	    (!json_is_string(value) || json_string_length(value) > 200))
