@@ -94,7 +94,7 @@ static void add_type(struct config_loader *loader, const struct yaml_node *node)
 
 void config_read_types(struct config_loader *loader, const struct yaml_node *root)
 {
-	if (!is_mapping(loader, root, "a file of types"))
+	if (!is_mapping(loader, root, root->key ? root->key : "a file of types"))
 		return;
 	YAML_FOREACH(child, root) {
 		if (!config_is_name(loader, child))
@@ -121,7 +121,7 @@ static const struct yaml_node *merge_type(struct config_loader *loader,
 	}
 	below = find_type(loader, type->text);
 	if (!below) {
-		problems_add_at(loader->problems, type, "type", "type: there is no '%s' in types.d",
+		problems_add_at(loader->problems, type, "type", "type: there is no type '%s'",
 				type->text);
 		return node;
 	}
@@ -202,7 +202,7 @@ void config_read_duts(struct config_loader *loader, const struct yaml_node *root
 {
 	struct config *config = loader->config;
 
-	if (!is_mapping(loader, root, "a file of DUTs"))
+	if (!is_mapping(loader, root, root->key ? root->key : "a file of DUTs"))
 		return;
 	YAML_FOREACH(child, root) {
 		struct config_dut *duts;

@@ -83,10 +83,10 @@ void config_index_names(struct config_loader *loader);
 
 /* ---- config-dut.c ---- */
 
-/* Takes the types of one file. */
+/* Takes the types of one file, or of `types:` in dutd.yaml. */
 void config_read_types(struct config_loader *loader, const struct yaml_node *root);
 
-/* Reads the DUTs of one file. */
+/* Reads the DUTs of one file, or of `duts:` in dutd.yaml. */
 void config_read_duts(struct config_loader *loader, const struct yaml_node *root);
 
 void config_dut_done(struct config_dut *dut);

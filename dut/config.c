@@ -184,23 +184,8 @@ static void read_timeouts(const struct config_section *root, struct config *conf
 		config->overall_us = config->limits.overall_us;
 }
 
-static void refuse_misplaced(struct config_loader *loader, const struct yaml_node *root)
-{
-	static const char *const folders[] = { "duts", "types", "pdus", NULL };
-
-	for (size_t i = 0; folders[i]; i++) {
-		const struct yaml_node *node = yaml_get(root, folders[i]);
-
-		if (node)
-			problems_add(loader->problems, node->file, node->key_line, node->key_column,
-				     folders[i], "%s stand in files of %s.d beside this one",
-				     folders[i], folders[i]);
-	}
-}
-
 static void read_root(struct config_loader *loader, const struct yaml_node *node)
 {
-	/* The last three are refused by name. */
 	static const char *const known[] = { "api",  "variables", "timeouts", "job_users", "limits",
 					     "duts", "types",	  "pdus",     NULL };
 	struct config *config = loader->config;
@@ -212,7 +197,7 @@ static void read_root(struct config_loader *loader, const struct yaml_node *node
 	read_limits(&root, &config->limits);
 	read_timeouts(&root, config);
 	config_refuse_not_yet(&root, "job_users", "job_users");
-	refuse_misplaced(loader, root.mapping);
+	config_refuse_not_yet(&root, "pdus", "pdus");
 }
 
 /* ---- files ---- */
@@ -374,13 +359,17 @@ static int load(struct config_loader *loader, const char *path, struct error *er
 	r = read_file(loader, absolute, &root, err);
 	if (r < 0)
 		return r;
-	if (root)
-		read_root(loader, root);
 	folder = strndup(absolute, (size_t)(strrchr(absolute, '/') - absolute));
 	if (!folder)
 		return error_oom(err);
+	if (root)
+		read_root(loader, root);
+	if (yaml_get(root, "types"))
+		config_read_types(loader, yaml_get(root, "types"));
 	read_folder(loader, folder, "types.d", config_read_types);
 	read_folder(loader, folder, "pdus.d", refuse_pdus);
+	if (yaml_get(root, "duts"))
+		config_read_duts(loader, yaml_get(root, "duts"));
 	read_folder(loader, folder, "duts.d", config_read_duts);
 	config_index_names(loader);
 	return 0;

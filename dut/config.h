@@ -61,7 +61,7 @@ struct config {
 	uint64_t overall_us, infra_teardown_us, daemon_us; /* default timeouts */
 	struct config_limits limits;
 
-	struct config_dut *duts; /* in the order of the files */
+	struct config_dut *duts; /* dutd.yaml's, then those of the files in order */
 	size_t n_duts;
 
 	struct config_private *private; /* the trees that the nodes above lie in */

@@ -374,6 +374,30 @@ static void types_merge_deeply_and_keep_their_place(void **state)
 	assert_int_equal(yaml_get(dut->power_keys, "arch")->line, 4);
 }
 
+static void one_file_may_hold_all(void **state)
+{
+	cleanup_(config_freep) struct config *config = NULL;
+
+	write_file(*state, "dutd.yaml",
+		   "types: {vm: {qemu: {arch: arm64}}}\n"
+		   "duts:\n"
+		   "  vm-1: {type: vm}\n"
+		   "  sim-1: {type: board}\n");
+	write_file(*state, "types.d/a.yaml", "board: {sim: {script: s}}\n");
+	write_file(*state, "duts.d/a.yaml", "vm-2: {type: vm}\n");
+	config = accept(*state);
+	assert_int_equal(config->n_duts, 3);
+	assert_string_equal(config_find_dut(config, "vm-1")->consoles[0].dut_tty, "ttyAMA0");
+	assert_string_equal(config_find_dut(config, "sim-1")->power_driver, "sim");
+	assert_string_equal(config->duts[2].id, "vm-2");
+	write_file(*state, "duts.d/a.yaml", "vm-1: {type: vm}\n");
+	refuse(*state, "duts.d/a.yaml:1:1: the name 'vm-1' stands already at dutd.yaml:3:3\n");
+	refuse_root(*state, "duts: [a]\ntypes: x\n",
+		    "dutd.yaml:1:7: duts needs keys with values\n"
+		    "dutd.yaml:2:8: types needs keys with values\n"
+		    "duts.d/a.yaml:1:14: type: there is no type 'vm'\n");
+}
+
 static void on_and_off_may_be_booleans(void **state)
 {
 	cleanup_(config_freep) struct config *config = NULL;
@@ -454,13 +478,13 @@ static void unknown_keys_are_refused_with_the_nearest(void **state)
 {
 	refuse_root(*state,
 		    "apis: {}\napi: {sockets: {}, socket: {mod: 1}}\nlimits: {bukket: 1}\n"
-		    "timeouts: {over: 1}\nduts: {}\n",
+		    "timeouts: {over: 1}\ndut: {}\n",
 		    "dutd.yaml:1:1: unknown key 'apis', did you mean 'api'?\n"
 		    "dutd.yaml:2:7: unknown key 'sockets', did you mean 'socket'?\n"
 		    "dutd.yaml:2:29: unknown key 'mod', did you mean 'mode'?\n"
 		    "dutd.yaml:3:10: unknown key 'bukket', did you mean 'bucket'?\n"
 		    "dutd.yaml:4:12: unknown key 'over'\n"
-		    "dutd.yaml:5:1: duts stand in files of duts.d beside this one\n");
+		    "dutd.yaml:5:1: unknown key 'dut', did you mean 'duts'?\n");
 	refuse_dut(*state, "a: {consle: {}, typ: x, qemu: {memry: 1, after_jop: on}}\n",
 		   "duts.d/a.yaml:1:5: unknown key 'consle', did you mean 'console'?\n"
 		   "duts.d/a.yaml:1:17: unknown key 'typ', did you mean 'type'?\n"
@@ -473,7 +497,7 @@ static void a_fault_in_a_type_is_said_once(void **state)
 	write_file(*state, "types.d/t.yaml",
 		   "t: {tag: [a], qemu: {settle: soon}}\nu: 5\n1: {}\nv: {aliases: [a]}\n");
 	refuse_dut(*state, "a: {type: t}\nb: {type: t}\nc: {type: w}\nd: {type: [t]}\n",
-		   "duts.d/a.yaml:3:11: type: there is no 'w' in types.d\n"
+		   "duts.d/a.yaml:3:11: type: there is no type 'w'\n"
 		   "duts.d/a.yaml:4:11: type: needs the name of a type\n"
 		   "types.d/t.yaml:1:5: unknown key 'tag', did you mean 'tags'?\n"
 		   "types.d/t.yaml:1:30: settle: 'soon' is not a duration such as 500ms, 30s, 10m, "
@@ -487,7 +511,8 @@ static void a_fault_in_a_type_is_said_once(void **state)
 static void what_is_not_there_yet_is_refused_by_name(void **state)
 {
 	write_file(*state, "dutd.yaml",
-		   "api:\n  listen: [\"127.0.0.1:8600\"]\n  tokens_file: /x\njob_users: dut-job\n");
+		   "api:\n  listen: [\"127.0.0.1:8600\"]\n  tokens_file: /x\njob_users: dut-job\n"
+		   "pdus: {a: {}}\n");
 	write_file(*state, "pdus.d/rack.yaml", "rack2: {driver: snmp}\n");
 	write_file(*state, "duts.d/a.yaml",
 		   "a: {reset: {}, buttons: {}, training: {}, export: {}}\n"
@@ -498,6 +523,7 @@ static void what_is_not_there_yet_is_refused_by_name(void **state)
 	refuse(*state, "dutd.yaml:2:3: not yet: api.listen\n"
 		       "dutd.yaml:3:3: not yet: api.tokens_file\n"
 		       "dutd.yaml:4:1: not yet: job_users\n"
+		       "dutd.yaml:5:1: not yet: pdus\n"
 		       "duts.d/a.yaml:1:5: not yet: reset\n"
 		       "duts.d/a.yaml:1:16: not yet: buttons\n"
 		       "duts.d/a.yaml:1:29: not yet: training\n"
@@ -657,6 +683,7 @@ int main(void)
 		test_in_folder(sim_alone_stands_for_power_and_console),
 		test_in_folder(power_console_and_deploy_may_be_written_out),
 		test_in_folder(types_merge_deeply_and_keep_their_place),
+		test_in_folder(one_file_may_hold_all),
 		test_in_folder(on_and_off_may_be_booleans),
 		test_in_folder(a_missing_file_is_no_problem_of_its_content),
 		test_in_folder(only_files_with_the_right_end_are_read),
