@@ -300,6 +300,8 @@ static void read_folder(struct config_loader *loader, const char *beside, const 
 
 static void refuse_pdus(struct config_loader *loader, const struct yaml_node *root)
 {
+	if (root->kind != YAML_MAPPING && !yaml_is_null(root))
+		problems_add_at(loader->problems, root, NULL, "not yet: pdus.d");
 	if (root->kind != YAML_MAPPING)
 		return;
 	YAML_FOREACH(child, root)

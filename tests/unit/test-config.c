@@ -513,6 +513,8 @@ static void what_is_not_there_yet_is_refused_by_name(void **state)
 	write_file(*state, "dutd.yaml",
 		   "api:\n  listen: [\"127.0.0.1:8600\"]\n  tokens_file: /x\njob_users: dut-job\n"
 		   "pdus: {a: {}}\n");
+	write_file(*state, "pdus.d/list.yaml", "- rack2\n");
+	write_file(*state, "pdus.d/none.yaml", "# none\n");
 	write_file(*state, "pdus.d/rack.yaml", "rack2: {driver: snmp}\n");
 	write_file(*state, "duts.d/a.yaml",
 		   "a: {reset: {}, buttons: {}, training: {}, export: {}}\n"
@@ -532,6 +534,7 @@ static void what_is_not_there_yet_is_refused_by_name(void **state)
 		       "duts.d/a.yaml:3:12: not yet: power.before_off\n"
 		       "duts.d/a.yaml:4:13: not yet: deploy driver 'netboot'\n"
 		       "duts.d/a.yaml:5:22: not yet: deploy driver 'uboot'\n"
+		       "pdus.d/list.yaml:1:1: not yet: pdus.d\n"
 		       "pdus.d/rack.yaml:1:1: not yet: pdus.d\n");
 }
 
