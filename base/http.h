@@ -43,7 +43,8 @@ struct http_route {
 	const char *method;	/* a GET route answers HEAD too */
 	const char *path;	/* "/api/v1/dut/{id}/power"; {x} stands for one segment */
 	http_handler_fn handle; /* the whole body is there */
-	http_handler_fn admit;	/* only the headers are there: may refuse by replying. NULL: none */
+	http_handler_fn admit;	/* only the headers are there: may refuse by replying now; to return
+				   without a reply admits. NULL: none */
 	const struct http_part
 		*parts; /* ends with a name of NULL; NULL: the body is taken as it is */
 };
@@ -62,8 +63,10 @@ struct http_config {
 
 int http_server_new(struct http_server **ret, const struct http_config *config, struct error *err);
 
-/* Ends every connection (streams get done(), sleeping requests gone()) and closes the listening
- * socket. */
+/*
+ * Ends every connection (streams get done(), sleeping requests gone(), both inside this call) and
+ * closes the listening socket. Not from a handler, read() or other callback of the server.
+ */
 struct http_server *http_server_free(struct http_server *server);
 
 /* Stops accepting; connections that live go on. */
