@@ -229,7 +229,7 @@ void api_console(struct http_request *request, void *data)
 	const struct board *board = find_board(request, data);
 	struct line *line = board ? find_line(request, board) : NULL;
 	struct error err;
-	uint64_t offset;
+	uint64_t offset = 0;
 	int r;
 
 	if (!line)

@@ -65,7 +65,7 @@ void api_jobs(struct http_request *request, void *data)
 		http_reply_error(request, 400, "limit, before: %s", err.text);
 		return;
 	}
-	for (const struct list *link = daemon->jobs.previous;
+	for (struct list *link = daemon->jobs.previous;
 	     link != &daemon->jobs && json_array_size(jobs) < limit; link = link->previous) {
 		const struct job *job = CONTAINER_OF(link, struct job, link);
 

@@ -299,7 +299,7 @@ static int on_ready(sd_event_source *source, int fd, uint32_t events, void *data
 
 /* What the executor inherits of our environment: nothing that tells of us, but what sanitizers and
  * libraries need. */
-static char **make_environment(const char *libexec_dir, struct error *err)
+static char **make_environment(const char *libexec_dir)
 {
 	static const char *const kept[] = { "PATH",	    "LANG",	     "TZ",
 					    "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS",
@@ -310,7 +310,6 @@ static char **make_environment(const char *libexec_dir, struct error *err)
 	if (!environment ||
 	    asprintf(&environment[count++], "DUT_LIBEXEC_DIR=%s", libexec_dir) < 0) {
 		free(environment);
-		(void)error_oom(err);
 		return NULL;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
@@ -378,7 +377,7 @@ static int spawn_executor(struct lease *lease, const struct start_fds *fds, stru
 {
 	struct board *board = lease->board;
 	free_ char *path = NULL;
-	char **environment = make_environment(board->daemon->libexec_dir, err);
+	char **environment = make_environment(board->daemon->libexec_dir);
 	char name[] = "dut-executor";
 	char *const argv[] = { name, NULL };
 	const struct spawn_fd table[] = {
@@ -399,7 +398,7 @@ static int spawn_executor(struct lease *lease, const struct start_fds *fds, stru
 	int r;
 
 	if (!environment)
-		return -ENOMEM;
+		return error_oom(err);
 	if (asprintf(&path, "%s/dut-executor", board->daemon->libexec_dir) < 0) {
 		path = NULL;
 		r = error_oom(err);

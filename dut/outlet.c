@@ -295,14 +295,14 @@ int outlet_new(struct outlet **ret, const struct outlet_config *config, struct e
 int outlet_request(struct outlet *outlet, enum outlet_verb verb, struct power_deploy *deploy,
 		   outlet_done_fn done, void *data, struct error *err)
 {
-	struct request *request = NULL;
-	int r = 0;
+	struct request *request = calloc(1, sizeof(*request));
+	int r;
 
-	if (outlet->n_waiting >= MAX_WAITING)
-		r = error_set(err, -EAGAIN, "%d power operations wait already", MAX_WAITING);
-	else if (!(request = calloc(1, sizeof(*request))))
-		r = error_oom(err);
-	if (r < 0) {
+	if (!request || outlet->n_waiting >= MAX_WAITING) {
+		r = request ? error_set(err, -EAGAIN, "%d power operations wait already",
+					MAX_WAITING)
+			    : error_oom(err);
+		free(request);
 		if (deploy)
 			deploy_done(deploy);
 		return r;

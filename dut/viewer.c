@@ -95,30 +95,27 @@ static int add(struct viewers *viewers, struct viewer *viewer, struct http_reque
 	return 0;
 }
 
-static int new_viewer(struct viewer **ret, struct error *err)
+static struct viewer *new_viewer(void)
 {
 	struct viewer *viewer = calloc(1, sizeof(*viewer));
 
-	if (!viewer)
-		return error_oom(err);
-	list_init(&viewer->link);
-	history_cursor_init(&viewer->cursor, 0);
-	viewer->fd = -1;
-	*ret = viewer;
-	return 0;
+	if (viewer) {
+		list_init(&viewer->link);
+		history_cursor_init(&viewer->cursor, 0);
+		viewer->fd = -1;
+	}
+	return viewer;
 }
 
 int viewer_add_console(struct viewers *viewers, struct http_request *request,
 		       const struct history *history, uint64_t offset, struct error *err)
 {
 	static const struct http_source source = { .read = read_console, .done = viewer_done };
-	struct viewer *viewer;
+	struct viewer *viewer = new_viewer();
 	char text[24];
-	int r;
 
-	r = new_viewer(&viewer, err);
-	if (r < 0)
-		return r;
+	if (!viewer)
+		return error_oom(err);
 	viewer->history = history;
 	viewer->cursor.offset = history_clamp(history, offset);
 	(void)snprintf(text, sizeof(text), "%" PRIu64, viewer->cursor.offset);
@@ -131,12 +128,10 @@ int viewer_add_file(struct viewers *viewers, struct http_request *request, const
 		    bool follow, struct error *err)
 {
 	static const struct http_source source = { .read = read_file, .done = viewer_done };
-	struct viewer *viewer;
-	int r;
+	struct viewer *viewer = new_viewer();
 
-	r = new_viewer(&viewer, err);
-	if (r < 0)
-		return r;
+	if (!viewer)
+		return error_oom(err);
 	viewer->job = job;
 	viewer->jobs_dir_fd = jobs_dir_fd;
 	viewer->position = position;
