@@ -194,7 +194,9 @@ static inline char *client_take_response(struct client *client)
 		length += strtoul(header + strlen("Content-Length: "), NULL, 10);
 	while (client_receive(client), client->length < length)
 		client_wait_turn(client, until_us, "a body");
-	taken = strndup(client->text, length);
+	taken = malloc(length + 1);
+	memcpy(taken, client->text, length);
+	taken[length] = '\0';
 	client->length -= length;
 	memmove(client->text, client->text + length, client->length + 1);
 	return taken;
