@@ -115,9 +115,9 @@ static int append_file(struct http_upload *upload, int dir_fd, const char *data,
 static const struct http_part *find_part(const struct http_request *request, const char *name,
 					 struct http_upload **ret)
 {
-	const struct http_part *parts = request->route ? request->route->parts : NULL;
+	const struct http_part *parts = request->uploads ? request->route->parts : NULL;
 
-	for (size_t i = 0; request->uploads && parts[i].name; i++) {
+	for (size_t i = 0; parts && parts[i].name; i++) {
 		if (strcmp(parts[i].name, name) == 0) {
 			*ret = &request->uploads[i];
 			return &parts[i];

@@ -265,6 +265,11 @@ struct http_stream *http_reply_stream(struct http_request *request, unsigned sta
 		answer(request, status, NULL, NULL);
 		return NULL;
 	}
+	/* MHD 0.9.75 sends the last chunk of a stream also to HEAD, where it would stand before the
+	 * next answer; without chunks it closes the connection instead. */
+	if (strcmp(request->method, "HEAD") == 0)
+		(void)MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT,
+					       MHD_RO_END);
 	request->stream = stream;
 	answer(request, status, content_type, response);
 	return stream;

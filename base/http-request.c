@@ -36,7 +36,7 @@ static bool decode(char *text, bool plus_is_blank)
 
 			if (low < 0 || high + low == 0)
 				return false;
-			*to++ = (char)(high * 16 + low);
+			*to++ = (char)(unsigned char)(high * 16 + low);
 			from += 2;
 		} else {
 			*to++ = *from == '+' && plus_is_blank ? ' ' : *from;

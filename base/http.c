@@ -371,13 +371,18 @@ static int on_prepare(sd_event_source *source, void *userdata)
 static int start_mhd(struct http_server *server, struct error *err)
 {
 	const struct http_config *config = &server->config;
+	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET;
 
+#if MHD_VERSION >= 0x00097707
+	/* Else MHD_add_connection() leaves its work to a later MHD_run(). */
+	flags |= MHD_USE_NO_THREAD_SAFETY;
+#endif
 	server->mhd = MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
-		on_request, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-		MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_URI_LOG_CALLBACK,
-		on_target, server, MHD_OPTION_CONNECTION_LIMIT, config->max_connections,
-		MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s, MHD_OPTION_END);
+		flags, 0, NULL, NULL, on_request, server, MHD_OPTION_NOTIFY_CONNECTION,
+		on_connection, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+		MHD_OPTION_URI_LOG_CALLBACK, on_target, server, MHD_OPTION_CONNECTION_LIMIT,
+		config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
+		MHD_OPTION_END);
 	if (!server->mhd)
 		return error_set(err, -EIO, "cannot start the HTTP server");
 	return 0;
