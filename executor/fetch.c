@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * dut-fetch: one download or one archive, in a process that lives no longer than that. libcurl and
+ * libarchive, and whatever the network and a job's tarball do to them, stay out of the programs
+ * that hold a job or a board; and whoever does not want the result any more kills the process,
+ * whatever it waits for.
+ *
+ * Fds: 0 the request (one JSON object, then the end), 1 the answer, 3 and 4 as below. The answer is
+ * a line {"ok": true, "size", "seconds"} or {"reason", "error"}; lines {"progress": BYTES} may come
+ * before it. The exit status is 0 when an answer was given.
+ */
+
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/archive.h"
+#include "base/attr.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/protocol.h"
+#include "executor/download.h"
+#include "executor/localfile.h"
+#include "executor/sink.h"
+
+enum {
+	FD_REQUEST = 0,
+	FD_ANSWER = 1,
+	FD_FILE = 3,  /* download: to write; unpack: the archive; pack: where the tar goes */
+	FD_OTHER = 4, /* download without URL: the file to read; unpack, pack: the folder */
+};
+
+enum {
+	EXIT_USAGE = 64,
+	EXIT_NO_ANSWER = 70,
+	UNPACK_MEMORY_MAX = 1 << 30, /* of address space: a decompressor may ask for 4 GiB */
+	NAMES_MAX = 1000,
+};
+
+/* One action. *ret_reason is set on failure, to a reason of result.json. */
+typedef int (*action_fn)(const json_t *request, uint64_t *ret_size, const char **ret_reason,
+			 struct error *err);
+
+/* Writes one line; there is nobody to tell that it failed. */
+static void answer(json_t *packet)
+{
+	free_ char *text = json_dumps(packet, JSON_COMPACT);
+	size_t length = text ? strlen(text) : 0;
+
+	json_decref(packet);
+	if (!text)
+		_exit(EXIT_NO_ANSWER);
+	text[length] = '\n';
+	if (file_write_all(FD_ANSWER, text, length + 1, NULL) < 0)
+		_exit(EXIT_NO_ANSWER);
+}
+
+static void answer_progress(uint64_t bytes)
+{
+	answer(json_pack("{s:I}", "progress", (json_int_t)bytes));
+}
+
+/* A number of the request; max where it is missing or no number. */
+static uint64_t get_limit(const json_t *request, const char *key)
+{
+	const json_t *value = json_object_get(request, key);
+
+	return json_is_integer(value) && json_integer_value(value) >= 0
+		       ? (uint64_t)json_integer_value(value)
+		       : INT64_MAX;
+}
+
+static bool is_disk_fault(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -EIO || r == -EROFS;
+}
+
+static int check_sha256(struct sink *sink, const char *wanted, struct error *err)
+{
+	char found[SINK_HEX_SIZE];
+
+	if (!wanted)
+		return 0;
+	sink_finish(sink, found);
+	if (strcasecmp(found, wanted) == 0)
+		return 0;
+	return error_set(err, -EBADMSG, "its sha256 is %s and not %.64s", found, wanted);
+}
+
+static int check_roots(const json_t *roots, struct error *err)
+{
+	const json_t *root;
+	size_t i;
+
+	/* clang-format off */
+	json_array_foreach(roots, i, root) {
+		if (!json_is_string(root) || *json_string_value(root) != '/')
+			return error_set(err, -EINVAL, "file_roots are not absolute paths");
+	}
+	/* clang-format on */
+	return 0;
+}
+
+static int download_into(struct sink *sink, const char *url, const json_t *roots, struct error *err)
+{
+	close_ int fd = -1;
+	int r = sink_start(sink, err);
+
+	if (r < 0)
+		return r;
+	if (!url)
+		return localfile_copy(FD_OTHER, sink, err);
+	if (!localfile_is(url))
+		return download_url(url, sink, err);
+	r = check_roots(roots, err);
+	if (r < 0)
+		return r;
+	r = localfile_open(&fd, url, roots, err);
+	if (r < 0)
+		return r;
+	return localfile_copy(fd, sink, err);
+}
+
+static int do_download(const json_t *request, uint64_t *ret_size, const char **ret_reason,
+		       struct error *err)
+{
+	const char *sha256 = json_string_value(json_object_get(request, "sha256"));
+	const char *url = json_string_value(json_object_get(request, "url"));
+	const json_t *roots = json_object_get(request, "file_roots");
+	struct sink sink = {
+		.fd = FD_FILE,
+		.max_bytes = get_limit(request, "max_bytes"),
+		.progress = answer_progress,
+	};
+	int r;
+
+	r = download_into(&sink, url, json_is_array(roots) ? roots : NULL, err);
+	*ret_reason = is_disk_fault(r) ? "disk" : "download";
+	if (r < 0)
+		return r;
+	*ret_reason = "checksum";
+	*ret_size = sink.size;
+	return check_sha256(&sink, sha256, err);
+}
+
+static void limit_memory(void)
+{
+	/* The sanitizers reserve far more than that. */
+#if !defined(__SANITIZE_ADDRESS__)
+	struct rlimit limit = { .rlim_cur = UNPACK_MEMORY_MAX, .rlim_max = UNPACK_MEMORY_MAX };
+
+	(void)setrlimit(RLIMIT_AS, &limit);
+#endif
+}
+
+static int do_unpack(const json_t *request, uint64_t *ret_size, const char **ret_reason,
+		     struct error *err)
+{
+	const struct archive_unpack_options options = {
+		.target = ARCHIVE_INTO_EMPTY,
+		.max_bytes = get_limit(request, "max_bytes"),
+		.max_files = get_limit(request, "max_files"),
+	};
+	int r;
+
+	limit_memory();
+	r = archive_unpack(FD_FILE, FD_OTHER, &options, ret_size, err);
+	*ret_reason = is_disk_fault(r) ? "disk" : "bucket";
+	return r;
+}
+
+static int do_pack(const json_t *request, uint64_t *ret_size, const char **ret_reason,
+		   struct error *err)
+{
+	const json_t *names = json_object_get(request, "names");
+	const char *list[NAMES_MAX + 1] = { NULL };
+
+	*ret_reason = "disk";
+	if (json_array_size(names) > NAMES_MAX)
+		return error_set(err, -E2BIG, "more than %d names to pack", NAMES_MAX);
+	for (size_t i = 0; i < json_array_size(names); i++) {
+		list[i] = json_string_value(json_array_get(names, i));
+		if (!list[i])
+			return error_set(err, -EINVAL, "a name to pack is no text");
+	}
+	/* Whoever reads the tar counts it. */
+	*ret_size = 0;
+	return archive_pack(FD_FILE, FD_OTHER, list, err);
+}
+
+static const struct {
+	const char *mode;
+	action_fn run;
+} actions[] = {
+	{ "download", do_download },
+	{ "unpack", do_unpack },
+	{ "pack", do_pack },
+};
+
+static int run_action(action_fn action)
+{
+	json_auto_t *request = NULL;
+	const char *reason = "executor_failed";
+	uint64_t began_us = clock_now_us(), size = 0;
+	free_ char *text = NULL;
+	struct error err;
+	size_t length;
+	int r;
+
+	r = file_read_fd(&text, &length, FD_REQUEST, PACKET_MAX, &err);
+	if (r == 0) {
+		request = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
+		r = json_is_object(request)
+			    ? action(request, &size, &reason, &err)
+			    : error_set(&err, -EBADMSG, "dut-fetch: the request is no JSON object");
+	}
+	if (r < 0)
+		answer(json_pack("{s:s, s:s}", "reason", reason, "error", err.text));
+	else
+		answer(json_pack("{s:b, s:I, s:f}", "ok", 1, "size", (json_int_t)size, "seconds",
+				 (double)(clock_now_us() - began_us) / 1e6));
+	return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	struct pollfd reader = { .fd = FD_ANSWER };
+
+	/* Killed with its starter; unless that died before, when nobody can read the answer. */
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (poll(&reader, 1, 0) > 0 && (reader.revents & POLLERR))
+		return EXIT_NO_ANSWER;
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN);
+
+	for (size_t i = 0; argc == 2 && i < ARRAY_SIZE(actions); i++)
+		if (strcmp(argv[1], actions[i].mode) == 0)
+			return run_action(actions[i].run);
+	(void)fprintf(stderr, "usage: dut-fetch download|unpack|pack, started by dut-helper\n");
+	return EXIT_USAGE;
+}
