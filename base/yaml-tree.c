@@ -368,7 +368,7 @@ int yaml_copy_without(struct yaml_tree **ret, const struct yaml_node *node, cons
 		return r;
 	link = &tree->root->first;
 	while (tree->root->kind == YAML_MAPPING && *link) {
-		if (is_one_of((*link)->key, strlen((*link)->key), keys))
+		if (yaml_is_null(*link) || is_one_of((*link)->key, strlen((*link)->key), keys))
 			*link = (*link)->next;
 		else
 			link = &(*link)->next;

@@ -70,7 +70,8 @@ int yaml_to_bool(const struct yaml_node *node);
  */
 int yaml_merge(struct yaml_tree **ret, const struct yaml_node *below, const struct yaml_node *over);
 
-/* Copies a mapping into a new tree, except these of its keys (ends with NULL). */
+/* Copies a mapping into a new tree, except these of its keys (ends with NULL) and those whose value
+ * is null. */
 int yaml_copy_without(struct yaml_tree **ret, const struct yaml_node *node,
 		      const char *const *keys);
 

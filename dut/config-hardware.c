@@ -61,6 +61,25 @@ static void suggest_own_keys(struct problems *problems, size_t from,
 	}
 }
 
+/* A driver that there is none of is a fault of `driver`, which the check does not see. */
+static void point_at_driver(struct config_loader *loader, size_t from,
+			    const struct yaml_node *mapping)
+{
+	const struct yaml_node *driver = yaml_get(mapping, "driver");
+
+	for (size_t i = from; driver && i < loader->problems->count; i++) {
+		struct problem *problem = &loader->problems->items[i];
+		char *file = config_copy(loader, driver->file);
+
+		if (!file)
+			return;
+		free(problem->file);
+		problem->file = file;
+		problem->line = driver->line;
+		problem->column = driver->column;
+	}
+}
+
 typedef int (*check_fn)(const char *driver, const struct yaml_node *keys,
 			struct problems *problems);
 
@@ -76,6 +95,8 @@ static const struct yaml_node *check_driver(struct config_loader *loader, check_
 	if (!keys)
 		return NULL;
 	r = check(driver, keys, loader->problems);
+	if (r < 0)
+		point_at_driver(loader, before, mapping);
 	suggest_own_keys(loader->problems, before, mapping, own);
 	return r < 0 ? NULL : keys;
 }
@@ -156,13 +177,22 @@ static void read_dut_tty(const struct config_section *section, struct config_con
 			       "needs a name such as ttyS0, without a path or speed");
 }
 
-/* A virtual board's console exists only while its power driver runs the board. */
+/* A virtual board has one console, which exists only while its power driver runs the board. */
 static void check_virtual_console(const struct config_section *console, const char *driver,
 				  const struct config_dut *dut)
 {
-	if (is_virtual(driver) && (!dut->power_driver || strcmp(dut->power_driver, driver) != 0))
-		config_problem(console, config_get(console, "driver"),
-			       "'%s' needs the power driver '%s' as well", driver, driver);
+	const struct yaml_node *node = config_get(console, "driver");
+
+	if (!is_virtual(driver))
+		return;
+	if (!dut->power_driver || strcmp(dut->power_driver, driver) != 0)
+		config_problem(console, node, "'%s' needs the power driver '%s' as well", driver,
+			       driver);
+	for (size_t i = 0; i + 1 < dut->n_consoles; i++)
+		if (dut->consoles[i].driver && strcmp(dut->consoles[i].driver, driver) == 0) {
+			config_problem(console, node, "a '%s' board has one console only", driver);
+			return;
+		}
 }
 
 static void read_console(const struct config_section *section, struct config_dut *dut,

@@ -587,6 +587,11 @@ static void faults_of_a_dut_are_named(void **state)
 		   "duts.d/a.yaml:2:5: b- needs keys with values\n"
 		   "duts.d/a.yaml:3:1: '-c' is no name: a letter, then at most 62 letters, digits, "
 		   "'_', '.', '-'\n");
+	/* Where the driver stands, which need not be where its other keys stand. */
+	write_file(*state, "types.d/t.yaml", "t: {power: {driver: gpoi}}\n");
+	refuse_dut(*state, "a: {type: t, power: {line: 4}}\n",
+		   "types.d/t.yaml:1:21: no driver 'gpoi'\n");
+	write_file(*state, "types.d/t.yaml", "");
 	refuse_dut(*state, "- a\n", "duts.d/a.yaml:1:1: a file of DUTs needs keys with values\n");
 }
 
@@ -605,7 +610,8 @@ static void faults_of_hardware_are_named(void **state)
 		   "j: {qemu: {after_job: later, at_start: on}}\n"
 		   "k: {qemu: {dut_tty: /dev/ttyS0}}\n"
 		   "l: {power: {driver: qemu}, deploy: {driver: qemu, x: y}}\n"
-		   "m: {power: {driver: gpoi, settle: soon}, console: {driver: serial}}\n",
+		   "m: {power: {driver: gpoi, settle: soon}, console: {driver: serial}}\n"
+		   "n: {power: {driver: sim}, consoles: {m: {driver: sim}, n: {driver: sim}}}\n",
 		   "duts.d/a.yaml:1:20: sim: cannot stand beside 'qemu'\n"
 		   "duts.d/a.yaml:2:22: power: cannot stand beside 'qemu', which stands for it\n"
 		   "duts.d/a.yaml:2:47: console: cannot stand beside 'qemu', which stands for it\n"
@@ -628,10 +634,11 @@ static void faults_of_hardware_are_named(void **state)
 		   "duts.d/a.yaml:11:21: dut_tty: needs a name such as ttyS0, without a path or "
 		   "speed\n"
 		   "duts.d/a.yaml:12:51: unknown key 'x'\n"
-		   "duts.d/a.yaml:13:12: no driver 'gpoi'\n"
+		   "duts.d/a.yaml:13:21: no driver 'gpoi'\n"
 		   "duts.d/a.yaml:13:35: settle: 'soon' is not a duration such as 500ms, 30s, 10m, "
 		   "2h, 1d or a number of seconds\n"
-		   "duts.d/a.yaml:13:51: no driver 'serial'\n");
+		   "duts.d/a.yaml:13:60: no driver 'serial'\n"
+		   "duts.d/a.yaml:14:68: driver: a 'sim' board has one console only\n");
 }
 
 static const char sample_root[] =

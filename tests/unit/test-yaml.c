@@ -348,7 +348,8 @@ static void a_merge_takes_null_on_either_side(void **state)
 static void a_copy_may_leave_keys_out(void **state)
 {
 	static const char *const keys[] = { "a", "d", NULL };
-	cleanup_(yaml_tree_freep) struct yaml_tree *one = parse("a: 1\nb: {a: 2}\nd: 3\n");
+	cleanup_(yaml_tree_freep) struct yaml_tree *one =
+		parse("a: 1\nb: {a: 2, c: ~}\nc: ~\nd: 3\n");
 	cleanup_(yaml_tree_freep) struct yaml_tree *copy = NULL;
 
 	(void)state;
