@@ -36,10 +36,12 @@ static bool decode(char *text, bool plus_is_blank)
 
 			if (low < 0 || high + low == 0)
 				return false;
-			*to++ = (char)(unsigned char)(high * 16 + low);
+			*to++ = (char)(high * 16 + low);
 			from += 2;
 		} else {
-			*to++ = *from == '+' && plus_is_blank ? ' ' : *from;
+			*to++ = *from;
+			if (*from == '+' && plus_is_blank)
+				to[-1] = ' ';
 		}
 	}
 	*to = '\0';
