@@ -216,7 +216,7 @@ static bool is_variable_name(const char *name)
 	static const char first[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
 
 	return name[0] && strlen(name) <= TEXT_NAME_MAX && strchr(first, name[0]) &&
-	       strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789") ==
+	       strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-0123456789") ==
 		       strlen(name);
 }
 
@@ -238,7 +238,7 @@ static bool check_variable(const struct config_section *section, const struct ya
 	const char *fault = NULL;
 
 	if (!is_variable_name(node->key))
-		fault = "is no name of a variable: letters, digits and _, at most 63";
+		fault = "is no name of a variable: letters, digits, _ and -, at most 63";
 	else if (is_own_name(node->key))
 		fault = "is a name that templates have already";
 	if (fault) {
