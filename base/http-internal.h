@@ -96,7 +96,9 @@ struct http_request {
 	char error_header[201]; /* Dut-Error */
 	struct http_header *headers;
 	size_t n_headers;
-	struct http_stream *stream; /* until MHD drops the response */
+	struct http_stream *stream;	 /* until MHD drops the response */
+	void (*failed_done)(void *data); /* of a stream that there was no memory for */
+	void *failed_data;
 };
 
 /* Takes a request's target, as it stands in the request line. NULL when memory ran out. */

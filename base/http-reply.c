@@ -261,7 +261,8 @@ struct http_stream *http_reply_stream(struct http_request *request, unsigned sta
 	}
 	if (!response) {
 		free(stream);
-		source->done(data);
+		request->failed_done = source->done;
+		request->failed_data = data;
 		answer(request, status, NULL, NULL);
 		return NULL;
 	}
@@ -277,6 +278,8 @@ struct http_stream *http_reply_stream(struct http_request *request, unsigned sta
 
 void http_stream_wake(struct http_stream *stream)
 {
+	if (!stream)
+		return;
 	stream->woken = true;
 	if (stream->request)
 		http_connection_resume(stream->request->connection);

@@ -122,6 +122,8 @@ struct http_request *http_request_free(struct http_request *request)
 		request->answered = true;
 		request->gone(request->gone_data);
 	}
+	if (request->failed_done)
+		request->failed_done(request->failed_data);
 	if (request->response)
 		MHD_destroy_response(request->response);
 	http_reply_forget(request);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -417,6 +418,9 @@ static int add_sources(struct http_server *server, struct error *err)
 		MHD_get_daemon_info(server->mhd, MHD_DAEMON_INFO_EPOLL_FD);
 	int r = info ? 0 : -EIO;
 
+	/* One that was inherited may block, and accept() is called until nobody waits. */
+	if (fcntl(server->config.listen_fd, F_SETFL, O_NONBLOCK) < 0)
+		return error_errno(err, "cannot use the listening socket");
 	if (r >= 0)
 		r = add_io(server, &server->run_source, "http-run", info->epoll_fd, on_run);
 	if (r >= 0)

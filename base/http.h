@@ -120,9 +120,13 @@ struct http_source {
 	void (*done)(void *data);
 };
 
-/* Answers with a stream. Its first read comes from the loop, not from this call. NULL when memory
- * ran out (done ran). */
+/*
+ * Answers with a stream. Neither read() nor done() runs in this call. NULL when memory ran out: the
+ * connection is closed then, and done() runs as ever.
+ */
 struct http_stream *http_reply_stream(struct http_request *request, unsigned status,
 				      const char *content_type, const struct http_source *source,
 				      void *data);
+
+/* There is more to read, or the end. NULL is allowed. */
 void http_stream_wake(struct http_stream *stream);

@@ -91,15 +91,6 @@ static ssize_t on_read(void *data, char *buffer, size_t size)
 
 static const struct http_source source = { .read = on_read, .done = viewer_free };
 
-static void start_stream(struct viewer *viewer, struct http_request *request, const char *type)
-{
-	struct http_stream *stream = http_reply_stream(request, 200, type, &source, viewer);
-
-	/* Without memory the viewer is gone already. */
-	if (stream)
-		viewer->stream = stream;
-}
-
 /* Finds a viewer's first byte, and refuses an offset that is not there yet. */
 static int place_viewer(struct viewer *viewer, const struct stream *stream, struct error *err)
 {
@@ -131,7 +122,8 @@ static void start_console(struct viewer *viewer)
 	}
 	(void)snprintf(offset, sizeof(offset), "%" PRIu64, viewer->offset);
 	http_reply_header(request, "Console-Offset", offset);
-	start_stream(viewer, request, "application/octet-stream");
+	viewer->stream =
+		http_reply_stream(request, 200, "application/octet-stream", &source, viewer);
 }
 
 static struct viewer *viewer_new(struct jobsock *jobsock)
@@ -186,7 +178,7 @@ static void on_events(struct http_request *request, void *data)
 		return;
 	}
 	viewer->wants_events = true;
-	start_stream(viewer, request, "application/x-ndjson");
+	viewer->stream = http_reply_stream(request, 200, "application/x-ndjson", &source, viewer);
 }
 
 static void on_state(struct http_request *request, void *data)
@@ -312,9 +304,9 @@ void jobsock_wake(struct jobsock *jobsock)
 	LIST_FOREACH_SAFE(link, after, &jobsock->viewers) {
 		struct viewer *viewer = CONTAINER_OF(link, struct viewer, link);
 
-		if (viewer->stream)
+		if (!viewer->waiting)
 			http_stream_wake(viewer->stream);
-		else if (viewer->waiting && is_there)
+		else if (is_there)
 			start_console(viewer);
 	}
 }

@@ -63,6 +63,8 @@ static inline int lab_listen(struct lab *lab)
 
 	assert_int_equal(file_bind_socket(&fd, lab->dir_fd, "socket", SOCK_STREAM, 0600, &err), 0);
 	assert_int_equal(listen(fd, 64), 0);
+	/* As an inherited one may be. */
+	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
 	return fd;
 }
 
