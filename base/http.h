@@ -15,7 +15,9 @@
  * HTTP/1.1 over a unix socket, in the event loop, on libmicrohttpd. A handler answers at once or
  * later (the connection sleeps until then); a body is either small and in memory, or a form whose
  * big parts go to unlinked files; an answer is either one piece or a stream that is asked for bytes
- * when the socket has room, so that nothing is queued for a client that does not read.
+ * when the socket has room, so that nothing is queued for a client that does not read. A body that
+ * is refused is read and dropped, up to 64 MiB, because a client that is still sending does not
+ * read the answer.
  */
 
 struct http_server;
