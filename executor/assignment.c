@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/attr.h"
 #include "base/cleanup.h"
@@ -15,12 +16,16 @@
 
 static const char file_name[] = "job.json";
 
+/* The largest number that JSON carries. */
+static const uint64_t no_limit = INT64_MAX;
+
 /* The setting of dutd.yaml when job.json does not carry it. */
 static const uint64_t default_daemon_us = UINT64_C(600) * 1000000;
 
 struct assignment *assignment_free(struct assignment *assignment)
 {
 	if (assignment) {
+		free(assignment->file_roots);
 		json_decref(assignment->root);
 		free(assignment);
 	}
@@ -77,6 +82,26 @@ static int read_root(struct assignment *assignment, int dir_fd, struct error *er
 	return 0;
 }
 
+static int list_file_roots(struct assignment *assignment)
+{
+	const json_t *roots = json_object_get(assignment->root, "file_roots");
+	size_t count = 0;
+
+	assignment->file_roots =
+		calloc(json_array_size(roots) + 1, sizeof(*assignment->file_roots));
+	if (!assignment->file_roots)
+		return -ENOMEM;
+	for (size_t i = 0; i < json_array_size(roots); i++) {
+		json_t *root = json_array_get(roots, i);
+
+		/* jansson gives its texts away as const; nobody writes them. */
+		if (json_is_string(root))
+			memcpy(&assignment->file_roots[count++],
+			       &(const char *){ json_string_value(root) }, sizeof(char *));
+	}
+	return 0;
+}
+
 /* What an executor cannot do without. */
 static int check(const struct assignment *assignment, struct error *err)
 {
@@ -115,15 +140,16 @@ int assignment_load(struct assignment **ret, int dir_fd, struct error *err)
 	assignment->epoch = get_number(root, "epoch", 0);
 	assignment->daemon_us =
 		get_number(json_object_get(root, "timeouts"), "daemon", default_daemon_us);
-	assignment->console_log_max = get_number(limits, "console_log", UINT64_MAX);
-	assignment->bucket_max = get_number(limits, "bucket", UINT64_MAX);
-	assignment->bucket_files_max = get_number(limits, "bucket_files", UINT64_MAX);
-	assignment->file_roots = json_object_get(root, "file_roots");
+	assignment->console_log_max = get_number(limits, "console_log", no_limit);
+	assignment->bucket_max = get_number(limits, "bucket", no_limit);
+	assignment->bucket_files_max = get_number(limits, "bucket_files", no_limit);
 	assignment->environ = json_object_get(root, "environ");
 	assignment->socket_uid = (uid_t)get_number(root, "socket_uid", 0);
 	r = check(assignment, err);
 	if (r < 0)
 		return r;
+	if (list_file_roots(assignment) < 0)
+		return error_oom(err);
 	assignment->number = id_number(assignment->id);
 	(void)snprintf(assignment->id_text, sizeof(assignment->id_text), "%" PRIu64,
 		       assignment->number);

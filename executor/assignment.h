@@ -24,9 +24,9 @@ struct assignment {
 	uint64_t daemon_us;		      /* how long dutd may leave a question unanswered */
 	uint64_t console_log_max, bucket_max; /* bytes */
 	uint64_t bucket_files_max;
-	json_t *file_roots; /* array of absolute paths, or NULL; borrowed */
-	json_t *environ;    /* object, or NULL; borrowed */
-	uid_t socket_uid;   /* of the dutd whose control connections are accepted */
+	char **file_roots; /* absolute paths, ends with NULL; the texts are of root */
+	json_t *environ;   /* object, or NULL; borrowed */
+	uid_t socket_uid;  /* of the dutd whose control connections are accepted */
 };
 
 /* Errors: -EBADMSG for what is no job.json of version 1; else of the file. */

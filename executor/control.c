@@ -87,6 +87,14 @@ static const char *get_text(const json_t *packet, const char *key)
 	return json_string_value(json_object_get(packet, key));
 }
 
+void control_loan_close(const struct control_loan *loan)
+{
+	(void)close_fd(loan->console_fd);
+	(void)close_fd(loan->pipe_read_fd);
+	(void)close_fd(loan->pipe_write_fd);
+	(void)close_fd(loan->wake_fd);
+}
+
 /* ---- what an accepted dutd says ---- */
 
 static void on_go(struct control *control, const json_t *packet)

@@ -27,6 +27,9 @@ struct control_loan {
 	int console_fd, pipe_read_fd, pipe_write_fd, wake_fd;
 };
 
+/* Closes the fds of a loan that nobody takes. */
+void control_loan_close(const struct control_loan *loan);
+
 /* The answer to the open power request. */
 struct control_answer {
 	bool ok, verified;

@@ -249,14 +249,6 @@ int loan_new(struct loan **ret, const struct loan_config *config, struct error *
 	return 0;
 }
 
-static void close_lent(const struct control_loan *lent)
-{
-	(void)close_fd(lent->console_fd);
-	(void)close_fd(lent->pipe_read_fd);
-	(void)close_fd(lent->pipe_write_fd);
-	(void)close_fd(lent->wake_fd);
-}
-
 /* Opens console.log at the first loan. */
 static int open_stream(struct loan *loan, const struct control_loan *lent, struct error *err)
 {
@@ -295,16 +287,16 @@ int loan_take(struct loan *loan, const struct control_loan *lent, struct error *
 	int r;
 
 	if (loan->stream && lent->generation <= loan->generation) {
-		close_lent(lent);
+		control_loan_close(lent);
 		return 0;
 	}
 	if (lent->console_fd < 0 || lent->pipe_read_fd < 0 || lent->pipe_write_fd < 0) {
-		close_lent(lent);
+		control_loan_close(lent);
 		return error_set(err, -EBADMSG, "a console was lent without its fds");
 	}
 	r = open_stream(loan, lent, err);
 	if (r < 0) {
-		close_lent(lent);
+		control_loan_close(lent);
 		return r;
 	}
 	pump(loan, PUMPS_TO_THE_END);

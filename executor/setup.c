@@ -12,7 +12,7 @@
 #include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/file.h"
-#include "executor/fileurl.h"
+#include "base/folder.h"
 
 /* The files of a deployment, in both. */
 enum part { PART_KERNEL, PART_INITRAMFS, PART_DTB, PARTS };
@@ -102,7 +102,7 @@ static void report_download(const struct item *item, const struct fetch_result *
 				     text, item->setup->config.data);
 }
 
-static void on_downloaded(const struct fetch_result *result, void *data)
+static void on_fetched(const struct fetch_result *result, void *data)
 {
 	struct item *item = data;
 	struct setup *setup = item->setup;
@@ -120,62 +120,48 @@ static void on_downloaded(const struct fetch_result *result, void *data)
 		finish(setup, NULL, NULL);
 }
 
-/* Begins to fetch url into artifacts/LABEL. */
-static int download(struct item *item, const char *url, const char **ret_reason, struct error *err)
+/* Makes artifacts/LABEL for what is fetched. */
+static int make_file(struct item *item, struct error *err)
 {
-	struct setup *setup = item->setup;
 	char *path;
-	int r;
 
-	*ret_reason = "disk";
 	if (asprintf(&path, "artifacts/%s", item->label) < 0)
 		return error_oom(err);
-	free(item->path);
 	item->path = path;
-	item->fd = openat(setup->config.dir_fd, path,
+	item->fd = openat(item->setup->config.dir_fd, path,
 			  O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
-	if (item->fd < 0)
-		return error_errno(err, "cannot create %s", path);
-	*ret_reason = "executor_failed";
-	r = fetcher_download(setup->config.fetcher, url, item->artifact->sha256, item->fd,
-			     setup->config.assignment->bucket_max, on_downloaded, item, err);
-	if (r < 0)
-		return r;
-	setup->running++;
-	return 0;
+	return item->fd < 0 ? error_errno(err, "cannot create %s", path) : 0;
 }
 
-static int fetch_url(struct item *item, const char **ret_reason, struct error *err)
+static int fetch_url(struct item *item, struct error *err)
 {
-	const struct setup *setup = item->setup;
-	const char *url = item->artifact->url;
-	free_ char *resolved = NULL;
+	struct setup *setup = item->setup;
 	int r;
 
-	if (fileurl_is(url)) {
-		*ret_reason = "download";
-		r = fileurl_resolve(&resolved, url, setup->config.assignment->file_roots, err);
-		if (r < 0)
-			return r;
-		url = resolved;
-	}
-	return download(item, url, ret_reason, err);
+	r = make_file(item, err);
+	if (r < 0)
+		return r;
+	r = fetcher_download(setup->config.fetcher, item->artifact->url, item->artifact->sha256,
+			     item->fd, setup->config.assignment->bucket_max, on_fetched, item, err);
+	if (r >= 0)
+		setup->running++;
+	return r;
 }
 
-/* A file of the bucket is used where it lies; one with a checksum is copied, and read on the way.
+/* A file of the bucket is used where it lies; one with a checksum is read, and copied on the way.
  */
 static int find_in_bucket(struct item *item, const char **ret_reason, struct error *err)
 {
-	const struct setup *setup = item->setup;
+	struct setup *setup = item->setup;
 	const char *path = item->artifact->bucket;
-	free_ char *url = NULL;
 	close_ int fd = -1;
 	int r;
 
-	*ret_reason = "bucket";
 	r = file_open_beneath(&fd, setup->bucket_fd, path, O_RDONLY, err);
-	if (r < 0)
+	if (r < 0) {
+		*ret_reason = "bucket";
 		return error_prefix(err, r, "bucket:%s", path);
+	}
 	if (!item->artifact->sha256) {
 		if (asprintf(&item->path, "bucket/%s", path) < 0) {
 			item->path = NULL;
@@ -183,23 +169,26 @@ static int find_in_bucket(struct item *item, const char **ret_reason, struct err
 		}
 		return 0;
 	}
-	r = fileurl_of_fd(&url, fd, err);
+	r = make_file(item, err);
 	if (r < 0)
 		return r;
-	return download(item, url, ret_reason, err);
+	r = fetcher_copy(setup->config.fetcher, fd, item->artifact->sha256, item->fd,
+			 setup->config.assignment->bucket_max, on_fetched, item, err);
+	if (r >= 0)
+		setup->running++;
+	return r;
 }
 
 /* Whether it came to an end: with an error, the reason is told. */
 static bool begin_item(struct item *item)
 {
-	const char *reason = NULL;
+	const char *reason = "executor_failed";
 	struct error err;
 	int r;
 
 	if (!is_there(item->artifact) || item->same_as)
 		return true;
-	r = item->artifact->url ? fetch_url(item, &reason, &err)
-				: find_in_bucket(item, &reason, &err);
+	r = item->artifact->url ? fetch_url(item, &err) : find_in_bucket(item, &reason, &err);
 	if (r < 0) {
 		fail(item->setup, is_disk_error(r) ? "disk" : reason, item->label, &err);
 		return false;
@@ -252,7 +241,11 @@ static int make_folders(struct setup *setup, struct error *err)
 	r = file_make_dir(&artifacts_fd, setup->config.dir_fd, "artifacts", 0750, err);
 	if (r < 0)
 		return r;
-	return file_make_dir(&setup->bucket_fd, setup->config.dir_fd, "bucket", 0750, err);
+	r = file_make_dir(&setup->bucket_fd, setup->config.dir_fd, "bucket", 0750, err);
+	if (r < 0)
+		return r;
+	/* An attempt that died in its setup leaves half a bucket behind. */
+	return folder_clear(setup->bucket_fd, err);
 }
 
 static int on_begin(sd_event_source *source, void *data)

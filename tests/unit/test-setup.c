@@ -41,6 +41,13 @@ int fetcher_download(struct fetcher *fetcher, const char *url, const char *sha25
 	return 0;
 }
 
+int fetcher_copy(struct fetcher *fetcher, int from_fd, const char *sha256, int out_fd,
+		 uint64_t max_bytes, fetch_done_fn done, void *data, struct error *err)
+{
+	assert_true(from_fd >= 0);
+	return fetcher_download(fetcher, "copy", sha256, out_fd, max_bytes, done, data, err);
+}
+
 int fetcher_unpack(struct fetcher *fetcher, int tar_fd, int dir_fd, uint64_t max_bytes,
 		   uint64_t max_files, fetch_done_fn done, void *data, struct error *err)
 {
@@ -211,22 +218,35 @@ static void a_bucket_file_with_a_checksum_is_read_through_the_fetcher(void **sta
 {
 	static char image[] = "Image", sum[] = "00";
 	struct fixture *fixture = *state;
-	int fd;
 
-	assert_int_equal(mkdirat(fixture->dir_fd, "bucket", 0700), 0);
-	fd = openat(fixture->dir_fd, "bucket/Image", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	(void)close_fd(fd);
 	fixture->description.start.kernel.bucket = image;
 	fixture->description.next.kernel.bucket = image;
 	fixture->description.next.kernel.sha256 = sum;
-	begin(fixture, false);
-	assert_int_equal(fake.count, 1);
-	assert_true(fake.asked[0].checksum);
-	assert_non_null(strstr(fake.asked[0].url, "/bucket/Image"));
+	begin(fixture, true);
+	(void)close_fd(
+		openat(fixture->dir_fd, "bucket/Image", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	end_fetch(0, NULL);
+	assert_int_equal(fake.count, 2);
+	assert_true(fake.asked[1].checksum);
+	assert_string_equal(fake.asked[1].url, "copy");
+	end_fetch(1, NULL);
 	assert_int_equal(fixture->done, 1);
 	assert_deploy(fixture, true, "{\"kernel\":\"bucket/Image\"}");
 	assert_deploy(fixture, false, "{\"kernel\":\"artifacts/continue-kernel\"}");
+}
+
+static void what_an_earlier_attempt_left_in_the_bucket_is_gone(void **state)
+{
+	static char image[] = "Image";
+	struct fixture *fixture = *state;
+
+	assert_int_equal(mkdirat(fixture->dir_fd, "bucket", 0700), 0);
+	(void)close_fd(
+		openat(fixture->dir_fd, "bucket/Image", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	fixture->description.start.kernel.bucket = image;
+	begin(fixture, true);
+	end_fetch(0, NULL);
+	assert_string_equal(fixture->reason, "bucket");
 }
 
 static void the_first_failure_is_told_and_only_that(void **state)
@@ -260,6 +280,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			a_bucket_file_with_a_checksum_is_read_through_the_fetcher, set_up,
 			tear_down),
+		cmocka_unit_test_setup_teardown(what_an_earlier_attempt_left_in_the_bucket_is_gone,
+						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_first_failure_is_told_and_only_that, set_up,
 						tear_down),
 	};
