@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: MIT
+"""Executors and dutd killed at the worst moment: what the board, its log and the records say then."""
+
+import json
+import os
+import signal
+import time
+import unittest
+
+from tests.support import processes
+from tests.support.harness import Lab, await_true
+
+BOOT = '''
+at 10ms send "U-Boot\\r\\n"
+at 20ms send "Linux version 6.1\\r\\n"
+'''
+
+# A job that waits for what does not come.
+WAITS = '''
+version: 1
+timeouts: {overall: 2m}
+console_patterns: {session_end: "never comes"}
+'''
+
+
+def segments(lab, board, console='main'):
+    """All bytes of a console in order, from its idle segments and its jobs' logs, as {offset: data}."""
+    found = {}
+    folder = os.path.join(lab.state, 'duts', board, 'console', console)
+    for name in os.listdir(folder):
+        if name.endswith('.log'):
+            with open(os.path.join(folder, name), 'rb') as file:
+                data = file.read()
+            if data:
+                found[int(name[:-4])] = data
+    for name in os.listdir(os.path.join(lab.state, 'jobs')):
+        if not name.endswith('.json'):
+            continue
+        with open(os.path.join(lab.state, 'jobs', name), encoding='utf-8') as file:
+            record = json.load(file)
+        log = os.path.join(lab.state, 'jobs', name[:-5], 'console.log')
+        if record['dut'] == board and record['console_base'] is not None and os.path.exists(log):
+            with open(log, 'rb') as file:
+                data = file.read()
+            if data:
+                found[record['console_base']] = data
+    return found
+
+
+def whole_console(test, lab, board):
+    """The console's bytes; fails when segments overlap or leave a hole."""
+    end, pieces = 0, []
+    for offset, data in sorted(segments(lab, board).items()):
+        test.assertEqual(offset, end, f'a segment of {board} begins at {offset}, the last one ended at {end}')
+        pieces.append(data)
+        end = offset + len(data)
+    return b''.join(pieces)
+
+
+class KilledExecutor(unittest.TestCase):
+    def test_the_board_goes_off_and_is_idle_again(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            job = lab.submit_ok(WAITS, 'b1')
+            lab.await_phase(job, 'running')
+            lab.kill_executor('b1')
+            ended = lab.await_job(job)
+            self.assertEqual((ended['status'], ended['reason']), ('INCOMPLETE', 'executor_killed'))
+            self.assertEqual(ended['verdict'], 'lab')
+            lab.await_board('b1', 'IDLE')
+            self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
+            self.assertEqual(lab.record('b1')[-1]['event'], 'connect')
+            self.assertIn('off', [entry['event'] for entry in lab.record('b1')])
+            # And the next job runs.
+            self.assertEqual(lab.run_job('console_patterns: {session_end: Linux}', 'b1')['status'],
+                             'COMPLETE')
+
+    def test_in_every_phase(self):
+        """Killed in its first moment, while it boots, after its end: always one truthful end."""
+        with Lab() as lab:
+            lab.sim('slow-off', 'delay off 300ms\n' + BOOT)
+            lab.sim('slow-on', 'delay on 300ms\n' + BOOT)
+            lab.sim('silent', '')
+            lab.start()
+            for board, phase in (('slow-off', 'setup'), ('slow-off', 'power_off'),
+                                 ('slow-on', 'power_on'), ('silent', 'boot')):
+                with self.subTest(phase=phase):
+                    lab.await_board(board, 'IDLE')
+                    job = lab.submit_ok(WAITS, board)
+                    lab.await_phase(job, phase)
+                    lab.kill_executor(board)
+                    ended = lab.await_job(job)
+                    self.assertIn((ended['status'], ended['reason']),
+                                  [('INCOMPLETE', 'executor_killed'),
+                                   ('SETUP_FAIL', 'executor_failed')])
+                    lab.await_board(board, 'IDLE')
+                    self.assertEqual(lab.board_state(board)['power']['state'], 'OFF')
+
+    def test_no_byte_is_lost_at_full_speed(self):
+        """Twenty kills in a flood: log, idle segments and nothing else hold what the board wrote."""
+        with Lab() as lab:
+            sent = lab.path('boards', 'flood', 'sent.bin')
+            lab.sim('flood', 'at 1ms flood max', options={'sent': sent})
+            lab.start()
+            for _ in range(20):
+                job = lab.submit_ok(WAITS, 'flood')
+                with lab.stream(f'/jobs/{job}/log', follow=1) as stream:
+                    self.assertTrue(stream.read_some())
+                lab.kill_executor('flood')
+                self.assertEqual(lab.await_job(job)['reason'], 'executor_killed')
+                lab.await_board('flood', 'IDLE')
+            with open(sent, 'rb') as file:
+                expected = file.read()
+            self.assertGreater(len(expected), 1 << 20)
+            got = await_true(
+                lambda: (lambda data: data if len(data) >= len(expected) else None)(
+                    whole_console(self, lab, 'flood')), 'the last bytes')
+            self.assertTrue(got == expected, f'{len(got)} bytes in the logs, {len(expected)} sent')
+
+    def test_with_uboot(self):
+        with Lab() as lab:
+            lab.uboot('ub')
+            lab.start()
+            job = lab.submit_ok(WAITS, 'ub')
+            lab.await_phase(job, 'running')
+            lab.kill_executor('ub')
+            self.assertEqual(lab.await_job(job)['reason'], 'executor_killed')
+            lab.await_board('ub', 'IDLE')
+            self.assertEqual(lab.board_state('ub')['power']['state'], 'OFF')
+
+    def test_killed_qemu_is_a_silent_board(self):
+        """The board's process dies: the job's own timeouts decide, and the power reads OFF after it."""
+        with Lab() as lab:
+            lab.uboot('ub')
+            lab.start()
+            job = lab.submit_ok('timeouts: {console_activity: 500ms}\n'
+                                'console_patterns: {session_end: never}', 'ub')
+            lab.await_phase(job, 'running')
+            qemus = [pid for pid, line in lab.processes().items() if 'qemu-system' in line]
+            self.assertEqual(len(qemus), 1)
+            processes.kill(qemus[0])
+            ended = lab.await_job(job)
+            self.assertEqual((ended['status'], ended['reason']),
+                             ('INCOMPLETE', 'timeout:console_activity'))
+            lab.await_board('ub', 'IDLE')
+
+
+class KilledDaemon(unittest.TestCase):
+    JOB = '''
+timeouts: {overall: 1m}
+console_patterns: {session_end: "all done", job_success: "test ok"}
+'''
+    SCRIPT = BOOT + 'at 700ms send "test ok\\r\\n"\nat 800ms send "all done\\r\\n"\n'
+
+    def test_the_job_runs_on_to_its_end(self):
+        with Lab() as lab:
+            lab.sim('b1', self.SCRIPT)
+            lab.start()
+            job = lab.submit_ok(self.JOB, 'b1')
+            lab.await_phase(job, 'running')
+            pid = lab.executor_pid('b1')
+            lab.kill_daemon()
+            self.assertTrue(processes.await_end(pid, 30), 'the executor does not end')
+            with open(lab.job_file(job, 'result.json'), encoding='utf-8') as file:
+                result = json.load(file)
+            self.assertEqual((result['status'], result['reason']), ('PASS', 'ok'))
+            with open(lab.job_file(job, 'console.log'), 'rb') as file:
+                self.assertIn(b'test ok\r\nall done\r\n', file.read())
+            # The next dutd imports it, once, and switches off.
+            lab.start()
+            self.assertEqual(lab.await_job(job)['status'], 'PASS')
+            lab.await_board('b1', 'IDLE')
+            self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
+
+    def test_a_living_executor_makes_the_board_borked_until_it_ends(self):
+        with Lab() as lab:
+            lab.sim('b1', self.SCRIPT.replace('800ms', '2500ms'))
+            lab.start()
+            job = lab.submit_ok(self.JOB, 'b1')
+            lab.await_phase(job, 'running')
+            pid = lab.executor_pid('b1')
+            lab.kill_daemon()
+            lab.start()
+            found = lab.board_state('b1')
+            self.assertEqual(found['state'], 'BORKED')
+            self.assertEqual(found['executor']['pid'], pid)
+            self.assertIn(str(pid), found['message'])
+            refused = lab.submit(self.JOB, 'b1')
+            self.assertEqual(refused.status, 409)
+            self.assertIn(str(pid), refused.json['error'])
+            ended = lab.await_job(job)
+            self.assertEqual((ended['status'], ended['reason']), ('PASS', 'ok'))
+            lab.await_board('b1', 'IDLE')
+            self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
+
+    def test_both_killed_the_next_dutd_cleans_up(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.uboot('ub')
+            lab.start()
+            jobs = [lab.submit_ok(WAITS, board) for board in ('b1', 'ub')]
+            for job in jobs:
+                lab.await_phase(job, 'running')
+            pids = [lab.executor_pid(board) for board in ('b1', 'ub')]
+            lab.kill_daemon()
+            for pid in pids:
+                processes.kill(pid, signal.SIGKILL)
+                self.assertTrue(processes.await_end(pid, 30))
+            lab.start()
+            for job, board in zip(jobs, ('b1', 'ub')):
+                ended = lab.await_job(job)
+                self.assertEqual((ended['status'], ended['reason']),
+                                 ('INCOMPLETE', 'executor_killed'))
+                lab.await_board(board, 'IDLE')
+                self.assertEqual(lab.board_state(board)['power']['state'], 'OFF')
+
+    def test_offsets_go_on_over_a_restart(self):
+        with Lab() as lab:
+            lab.sim('b1', self.SCRIPT)
+            lab.start()
+            first = lab.run_job(self.JOB, 'b1')
+            lab.await_board('b1', 'IDLE')
+            before = lab.board_state('b1')['consoles'][0]['offset']
+            self.assertGreater(before, 0)
+            lab.kill_daemon()
+            lab.start()
+            self.assertEqual(lab.board_state('b1')['consoles'][0]['offset'], before)
+            second = lab.run_job(self.JOB, 'b1')
+            self.assertEqual(second['console_base'], before)
+            self.assertGreater(int(second['id']), int(first['id']))
+            lab.await_board('b1', 'IDLE')
+            whole_console(self, lab, 'b1')
+
+
+class Cancel(unittest.TestCase):
+    """CANCELLED within a second in each phase; off follows."""
+
+    def cancel(self, lab, job):
+        before = time.monotonic()
+        answer = lab.api('POST', f'/jobs/{job}/cancel', json.dumps({'why': 'enough'}).encode(),
+                         {'Content-Type': 'application/json'})
+        self.assertEqual(answer.status, 200, answer)
+        ended = lab.await_job(job)
+        took = time.monotonic() - before
+        self.assertEqual((ended['status'], ended['reason']), ('CANCELLED', 'cancelled'))
+        self.assertIn('enough', ended['message'])
+        # A second, and what two busy cores under sanitizers add.
+        self.assertLess(took, 5.0)
+        return ended
+
+    def test_in_each_phase_of_a_board(self):
+        # The boards that hang are on when dutd stops: they live on, as boards do.
+        with Lab(leftovers_allowed=True) as lab:
+            lab.sim('hangs-off', 'delay off 30s\n' + BOOT)
+            lab.sim('hangs-on', 'delay on 30s\n' + BOOT)
+            lab.sim('silent', '')
+            lab.sim('runs', BOOT)
+            lab.start()
+            for board, phase in (('hangs-off', 'power_off'), ('hangs-on', 'power_on'),
+                                 ('silent', 'boot'), ('runs', 'running')):
+                with self.subTest(phase=phase):
+                    job = lab.submit_ok(WAITS, board)
+                    lab.await_phase(job, phase)
+                    self.cancel(lab, job)
+                    self.assertIn('result.json', lab.results(job))
+            lab.await_board('runs', 'IDLE')
+            lab.await_board('silent', 'IDLE')
+            # The hanging ones are not off yet, and say so.
+            lab.await_board('hangs-off', 'BORKED')
+            self.assertIn('switched off', lab.board_state('hangs-off')['message'])
+            self.assertEqual(lab.submit(WAITS, 'hangs-off').status, 409)
+
+    def test_with_uboot(self):
+        with Lab() as lab:
+            lab.uboot('ub')
+            lab.start()
+            job = lab.submit_ok(WAITS, 'ub')
+            lab.await_phase(job, 'running')
+            self.cancel(lab, job)
+            lab.await_board('ub', 'IDLE')
+            self.assertIn(b'U-Boot', lab.results(job)['console.log'])
+
+    def test_a_stopped_executor_is_killed(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            job = lab.submit_ok(WAITS, 'b1')
+            lab.await_phase(job, 'running')
+            processes.kill(lab.executor_pid('b1'), signal.SIGSTOP)
+            lab.api('POST', f'/jobs/{job}/cancel', b'{}', {'Content-Type': 'application/json'})
+            self.assertEqual(lab.await_job(job)['status'], 'CANCELLED')
+            lab.await_board('b1', 'IDLE')
+
+    def test_twice_and_after_the_end(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            job = lab.submit_ok(WAITS, 'b1')
+            lab.await_phase(job, 'running')
+            self.cancel(lab, job)
+            answer = lab.api('POST', f'/jobs/{job}/cancel', b'', {})
+            self.assertEqual(answer.status, 409)
+            self.assertIn('has ended already', answer.json['error'])
+            self.assertEqual(lab.api('POST', '/jobs/999/cancel', b'', {}).status, 404)
+
+
+if __name__ == '__main__':
+    unittest.main()
