@@ -284,7 +284,8 @@ static int watch_fetch(struct task *task, struct error *err)
 	sd_event *event = task->helper->event;
 	int r;
 
-	r = sd_event_add_child_pidfd(event, &task->child, task->pidfd, WEXITED, on_fetch_exit, task);
+	r = sd_event_add_child_pidfd(event, &task->child, task->pidfd, WEXITED, on_fetch_exit,
+				     task);
 	if (r >= 0)
 		r = sd_event_add_io(event, &task->output, task->output_fd, EPOLLIN, on_output,
 				    task);

@@ -24,7 +24,7 @@ WRAPPERS = {
     'archive.h': ('base/archive*.c',),
     'archive_entry.h': ('base/archive*.c',),
     'pcre2.h': ('base/pattern*.c',),
-    'curl/curl.h': ('executor/fetch*.c', 'cli/client*.c', 'cli/client-internal.h'),
+    'curl/curl.h': ('executor/download.c', 'cli/client*.c', 'cli/client-internal.h'),
     'sqlite3.h': ('dut/records*.c',),
     'gpiod.h': ('hw/power-gpio*.c',),
     'libserialport.h': ('hw/console-serial*.c',),

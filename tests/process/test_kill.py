@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Executors and dutd killed at the worst moment: what the board, its log and the records say then."""
+"""Executors and dutd killed at the worst moment: what board, log and records say then."""
 
 import json
 import os
@@ -24,7 +24,7 @@ console_patterns: {session_end: "never comes"}
 
 
 def segments(lab, board, console='main'):
-    """All bytes of a console in order, from its idle segments and its jobs' logs, as {offset: data}."""
+    """The bytes of a console, from idle segments and jobs' logs, as {offset: data}."""
     found = {}
     folder = os.path.join(lab.state, 'duts', board, 'console', console)
     for name in os.listdir(folder):
@@ -51,7 +51,7 @@ def whole_console(test, lab, board):
     """The console's bytes; fails when segments overlap or leave a hole."""
     end, pieces = 0, []
     for offset, data in sorted(segments(lab, board).items()):
-        test.assertEqual(offset, end, f'a segment of {board} begins at {offset}, the last one ended at {end}')
+        test.assertEqual(offset, end, f'{board}: a segment begins where none ended')
         pieces.append(data)
         end = offset + len(data)
     return b''.join(pieces)
@@ -98,7 +98,7 @@ class KilledExecutor(unittest.TestCase):
                     self.assertEqual(lab.board_state(board)['power']['state'], 'OFF')
 
     def test_no_byte_is_lost_at_full_speed(self):
-        """Twenty kills in a flood: log, idle segments and nothing else hold what the board wrote."""
+        """Twenty kills in a flood: the logs hold what the board wrote, and nothing else."""
         with Lab() as lab:
             sent = lab.path('boards', 'flood', 'sent.bin')
             lab.sim('flood', 'at 1ms flood max', options={'sent': sent})
@@ -130,7 +130,7 @@ class KilledExecutor(unittest.TestCase):
             self.assertEqual(lab.board_state('ub')['power']['state'], 'OFF')
 
     def test_killed_qemu_is_a_silent_board(self):
-        """The board's process dies: the job's own timeouts decide, and the power reads OFF after it."""
+        """The board's process dies: the job's own timeouts decide."""
         with Lab() as lab:
             lab.uboot('ub')
             lab.start()
