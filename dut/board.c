@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "dut/daemon.h"
 #include "dut/lease.h"
+#include "dut/submit.h"
 
 static const uint64_t OFF_GRACE_US =
 	10 * 1000000; /* an off that takes longer makes the board BORKED */
@@ -334,6 +335,24 @@ json_t *board_to_json(const struct board *board)
 	return object;
 }
 
+static void read_lines(struct board *board)
+{
+	struct error err;
+
+	for (size_t i = 0; i < board->n_lines; i++)
+		if (line_read(board->lines[i], &err) < 0)
+			log_board(board->config->id, LOG_ERR, "console %s: %s",
+				  line_name(board->lines[i]), err.text);
+}
+
+void board_give_back(struct board *board)
+{
+	board->job = NULL;
+	board->starting = false;
+	board->on_started = NULL;
+	read_lines(board);
+}
+
 /* ---- the off after a job ---- */
 
 static void off_is_over(struct board *board)
@@ -370,6 +389,7 @@ static void retry_off_later(struct board *board, const char *text)
 			  "cannot be switched off, trying again every %" PRIu64 " s: %s",
 			  OFF_RETRY_US / 1000000, text);
 	board->off.failed = true;
+	submissions_retry(board->daemon); /* who waited for it to settle is told */
 	board->off.timer = sd_event_source_disable_unref(board->off.timer);
 	r = sd_event_add_time_relative(board->daemon->event, &board->off.timer, CLOCK_BOOTTIME,
 				       OFF_RETRY_US, 0, on_off_retry, board);
@@ -415,11 +435,6 @@ static void tell_starter(struct board *board, int r, const char *reason)
 	board->on_started = NULL;
 	if (started)
 		started(r, reason, board->on_started_data);
-}
-
-void board_forget_starter(struct board *board)
-{
-	board->on_started = NULL;
 }
 
 /* The attempt is on disk: from here on a crash ends in board_conclude(). */
@@ -571,10 +586,7 @@ void board_conclude(struct board *board, const char *reason)
 	if (dir_fd >= 0 && job->has_console && board->n_lines > 0 &&
 	    line_end_loan(board->lines[0], dir_fd, job->console_base, &err) < 0)
 		log_job(board->config->id, job->id, LOG_ERR, "console: %s", err.text);
-	for (size_t i = 0; i < board->n_lines; i++)
-		if (line_read(board->lines[i], &err) < 0)
-			log_board(board->config->id, LOG_ERR, "console %s: %s",
-				  line_name(board->lines[i]), err.text);
+	read_lines(board);
 	board->starting = false;
 	if (try_again(board, reason, dir_fd)) {
 		daemon_board_free(board->daemon, board);
@@ -664,12 +676,9 @@ static void begin_idle(struct board *board)
 {
 	struct error err;
 
-	for (size_t i = 0; i < board->n_lines; i++) {
+	for (size_t i = 0; i < board->n_lines; i++)
 		(void)line_connect(board->lines[i], NULL);
-		if (line_read(board->lines[i], &err) < 0)
-			log_board(board->config->id, LOG_ERR, "console %s: %s",
-				  line_name(board->lines[i]), err.text);
-	}
+	read_lines(board);
 	if (board->outlet &&
 	    outlet_request(board->outlet, board->config->off_at_start ? OUTLET_OFF : OUTLET_READ,
 			   NULL, NULL, NULL, &err) < 0)

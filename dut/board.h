@@ -87,8 +87,8 @@ int board_start_job(struct board *board, struct job *job,
 		    void (*started)(int r, const char *reason, void *data), void *data,
 		    struct error *err);
 
-/* The one who submitted is gone. */
-void board_forget_starter(struct board *board);
+/* A board that was given to a job, which did not get as far as its first commit, is idle again. */
+void board_give_back(struct board *board);
 
 /* The committed cancel of its job reaches the executor. */
 void board_cancel_job(struct board *board);

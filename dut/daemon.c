@@ -431,6 +431,7 @@ void daemon_board_free(struct daemon *daemon, struct board *board)
 		if (board_start_job(board, job, NULL, NULL, &err) >= 0)
 			return;
 		log_job(board->config->id, job->id, LOG_ERR, "cannot start: %s", err.text);
+		board_give_back(board);
 		(void)job_set_end(job, JOB_SETUP_FAIL, "executor_failed", "lab", err.text);
 		daemon_note(daemon, job);
 		daemon_job_changed(daemon, job);

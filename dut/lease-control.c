@@ -23,6 +23,7 @@ static void drop_connection(struct lease *lease)
 {
 	lease->control_source = sd_event_source_disable_unref(lease->control_source);
 	lease->control_fd = close_fd(lease->control_fd);
+	lease->cancel_sent = false; /* it may not have read it */
 }
 
 static void complain(const struct lease *lease, const char *text)
@@ -66,7 +67,6 @@ bool lease_lend(struct lease *lease)
 	if (line_state(line) == LINE_LENT && line_loan_is_current(line))
 		return false;
 	generation = line_lend(line, fds);
-	lease->lend_awaited = true;
 	return send_packet(lease,
 			   json_pack("{s:s, s:s, s:I, s:I, s:n}", "t", "lend", "name",
 				     line_name(line), "gen", (json_int_t)generation, "base",
@@ -81,8 +81,6 @@ static void on_lent(struct lease *lease, const json_t *packet)
 
 	if (!line || generation != (json_int_t)line_generation(line))
 		return; /* an older loan */
-	lease->lent = (unsigned)generation;
-	lease->lend_awaited = false;
 	if (lease->board->outlet)
 		outlet_continue(lease->board->outlet, 0, NULL);
 }
@@ -237,6 +235,7 @@ static void on_hello(struct lease *lease, const json_t *packet)
 		return;
 	}
 	lease->greeted = true;
+	lease->complained = false;
 	(void)lease_lend(lease);
 	give_go(lease);
 	if (lease->job->cancelled)

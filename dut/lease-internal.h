@@ -32,11 +32,10 @@ struct lease {
 	bool greeted; /* its hello was right */
 	bool going;   /* it has its go */
 	bool cancel_sent;
+	bool complained; /* that it cannot be reached: said once */
 
-	unsigned lent;	    /* the generation that it has confirmed */
-	bool lend_awaited;  /* an `on` waits for that */
-	json_int_t request; /* the number that is being served, 0: none */
-	bool request_is_on;
+	unsigned lent;	     /* the generation that it has confirmed */
+	json_int_t request;  /* the number that is being served, 0: none */
 	json_int_t answered; /* the last number that was answered, with its answer */
 	json_t *answer;
 };

@@ -207,7 +207,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
 		board_watch_foreign(board);
 		return 0;
 	}
-	board_conclude(board, started && info->si_code == CLD_EXITED ? NULL : reason);
+	board_conclude(board, reason);
 	return 0;
 }
 

@@ -107,6 +107,7 @@ static void on_started(int r, const char *reason, void *data)
 		/* Nobody knows the id of this job. */
 		api_cancel_job(submission->daemon, submission->job, submission->owner,
 			       "the submitter left before it was answered");
+		board_cancel_job(submission->board);
 	}
 	submission_free(submission);
 }
@@ -115,8 +116,7 @@ static void give_board_back(struct submission *submission)
 {
 	struct board *board = submission->board;
 
-	board->job = NULL;
-	board->starting = false;
+	board_give_back(board);
 	submission->job = job_free(submission->job);
 	daemon_board_free(submission->daemon, board);
 }
