@@ -138,6 +138,7 @@ int assignment_load(struct assignment **ret, int dir_fd, struct error *err)
 	assignment->dut = get_text(json_object_get(root, "dut"), "id");
 	assignment->attempt = get_number(root, "attempt", 1);
 	assignment->epoch = get_number(root, "epoch", 0);
+	assignment->submitted_realtime_us = get_number(root, "submitted_us", 0);
 	assignment->daemon_us =
 		get_number(json_object_get(root, "timeouts"), "daemon", default_daemon_us);
 	assignment->console_log_max = get_number(limits, "console_log", no_limit);

@@ -21,6 +21,7 @@ struct assignment {
 	const char *nonce;
 	const char *dut;
 	uint64_t attempt, epoch;
+	uint64_t submitted_realtime_us;	      /* 0: not told */
 	uint64_t daemon_us;		      /* how long dutd may leave a question unanswered */
 	uint64_t console_log_max, bucket_max; /* bytes */
 	uint64_t bucket_files_max;

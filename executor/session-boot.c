@@ -208,7 +208,7 @@ static void ask_on(struct session *session)
 	events_emit(session->events, "boot",
 		    json_pack("{s:i, s:s, s:I}", "boot", (int)number, "deployment", deployment,
 			      "offset", (json_int_t)offset),
-		    "boot %u (%s)", number, deployment);
+		    "boot %u, deployment %s", number, deployment);
 	ask(session, "ON",
 	    json_pack("{s:s, s:i, s:o}", "t", "on", "boot", (int)number, "deploy",
 		      setup_deploy(session->setup, first)));
@@ -262,7 +262,7 @@ static void tell_power(struct session *session, const struct control_answer *ans
 		  json_pack("{s:s, s:b}", "state", answer->state, "verified", answer->verified));
 	if (answer->ok) {
 		events_emit(session->events, "power", extra, "power %s%s", wanted,
-			    answer->verified ? "" : " (not read back)");
+			    answer->verified ? "" : ", not read back");
 		return;
 	}
 	(void)json_object_set_new(extra, "error", json_string(answer->error));

@@ -189,14 +189,6 @@ json_t *session_iso_time(uint64_t realtime_us)
 	return realtime_us ? json_string(clock_format_iso(time, realtime_us)) : json_null();
 }
 
-/* A copy of what job.json says, or null. */
-static json_t *as_assigned(const struct session *session, const char *key)
-{
-	json_t *value = json_object_get(session->config.assignment->root, key);
-
-	return value ? json_incref(value) : json_null();
-}
-
 static json_t *make_result(const struct session *session, enum job_status status,
 			   const char *verdict, uint64_t ended_realtime_us)
 {
@@ -214,7 +206,8 @@ static json_t *make_result(const struct session *session, enum job_status status
 
 	if (!result)
 		return NULL;
-	(void)json_object_set_new(result, "submitted", as_assigned(session, "submitted"));
+	(void)json_object_set_new(result, "submitted",
+				  session_iso_time(assignment->submitted_realtime_us));
 	(void)json_object_set_new(result, "started", session_iso_time(session->begun_realtime_us));
 	(void)json_object_set_new(result, "ended", session_iso_time(ended_realtime_us));
 	(void)json_object_set(result, "boots", session->result.boots);

@@ -21,11 +21,19 @@ static void log_session(const struct session *session, int level, const char *te
 
 void session_tell_phase(struct session *session)
 {
+	static const char *const texts[JOB_PHASES] = {
+		[PHASE_SETUP] = "getting the files of the job",
+		[PHASE_POWER_OFF] = "switching the board off",
+		[PHASE_POWER_ON] = "switching the board on",
+		[PHASE_BOOT] = "waiting for the first line",
+		[PHASE_RUNNING] = "the board is running",
+		[PHASE_TEARDOWN] = "finishing the job",
+	};
 	const char *phase = job_phase_name(session->boot.phase);
 	int boot = (int)session->boot.number;
 
 	events_emit(session->events, "phase", json_pack("{s:s, s:i}", "phase", phase, "boot", boot),
-		    "phase %s", phase);
+		    "%s", texts[session->boot.phase]);
 	control_send(session->control,
 		     json_pack("{s:s, s:s, s:i}", "t", "phase", "phase", phase, "boot", boot));
 }

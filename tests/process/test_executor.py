@@ -2,6 +2,8 @@
 """Whole jobs of the real dut-executor: each status, timeout, watchdog and pattern."""
 
 import os
+import socket
+import threading
 import unittest
 
 from tests.support.jobhost import JobHost, now
@@ -415,6 +417,56 @@ class OwnSocket(Case):
         self.assertLess(now() - begun, 1)
         self.assert_ended(result, 'CANCELLED', 'cancelled', None)
         self.assertIn('wrong kernel', result['message'])
+
+    def test_viewers_get_everything_and_a_stuck_one_delays_nobody(self):
+        dutd = JobHost(job())
+        self.addCleanup(dutd.close)
+        console = dutd.begin()
+        dutd.power_on()
+        viewers = {}
+        for path in ('console?offset=0', 'events', 'console?offset=0&stuck'):
+            viewer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.addCleanup(viewer.close)
+            viewer.settimeout(20)
+            viewer.connect(os.path.join(dutd.dir, 'job.sock'))
+            viewer.sendall(f'GET /api/v1/{path} HTTP/1.1\r\nHost: x\r\n\r\n'.encode())
+            viewers[path.split('?')[0] if 'stuck' not in path else 'stuck'] = viewer
+        text = 'x' * 1000000 + '\nresult=0\nthe end\n'
+        reader = threading.Thread(target=self.read_all, args=(viewers['console'],))
+        reader.start()
+        console.say(text)
+        begun = now()
+        result = dutd.run()
+        self.assertLess(now() - begun, 3)
+        self.assert_ended(result, 'PASS', 'ok', None)
+        reader.join()
+        self.assertIn(text.encode(), self.unchunk(self.read))
+        self.read_all(viewers['events'])
+        self.assertIn(b'"ENDED"', self.unchunk(self.read))
+
+    def read_all(self, viewer):
+        self.read = b''
+        while True:
+            try:
+                part = viewer.recv(65536)
+            except ConnectionResetError:
+                part = b''
+            if not part:
+                return
+            self.read += part
+
+    def unchunk(self, data):
+        head, _, body = data.partition(b'\r\n\r\n')
+        if b'chunked' not in head.lower():
+            return body
+        content = b''
+        while body:
+            size, _, body = body.partition(b'\r\n')
+            if int(size, 16) == 0:
+                break
+            content += body[:int(size, 16)]
+            body = body[int(size, 16) + 2:]
+        return content
 
 
 if __name__ == '__main__':

@@ -334,9 +334,9 @@ class Killed(Case):
         dutd.close()
 
     def test_every_byte_is_in_the_log_the_pipe_or_the_kernel(self):
-        for i in range(10):
+        for i in range(20):
             with self.subTest(i=i):
-                self.once('unix', 20000 * (i + 1))
+                self.once('unix', 7000 * (i + 1))
 
     def test_on_a_tty_too(self):
         for i in range(5):
