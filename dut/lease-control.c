@@ -67,11 +67,13 @@ bool lease_lend(struct lease *lease)
 	if (line_state(line) == LINE_LENT && line_loan_is_current(line))
 		return false;
 	generation = line_lend(line, fds);
-	return send_packet(lease,
-			   json_pack("{s:s, s:s, s:I, s:I, s:n}", "t", "lend", "name",
-				     line_name(line), "gen", (json_int_t)generation, "base",
-				     (json_int_t)lease->job->console_base, "codec"),
-			   fds, LINE_LOAN_FDS) >= 0;
+	/* Should it not arrive: the next hello says which generation the executor has. */
+	(void)send_packet(lease,
+			  json_pack("{s:s, s:s, s:I, s:I, s:n}", "t", "lend", "name",
+				    line_name(line), "gen", (json_int_t)generation, "base",
+				    (json_int_t)lease->job->console_base, "codec"),
+			  fds, LINE_LOAN_FDS);
+	return true;
 }
 
 static void on_lent(struct lease *lease, const json_t *packet)
@@ -227,6 +229,8 @@ static void give_go(struct lease *lease)
 static void on_hello(struct lease *lease, const json_t *packet)
 {
 	const char *nonce = json_string_value(json_object_get(packet, "nonce"));
+	const json_t *console = json_object_get(packet, "console");
+	struct line *line = default_line(lease);
 
 	if (!nonce || strcmp(nonce, lease->job->nonce) != 0 ||
 	    json_integer_value(json_object_get(packet, "attempt")) !=
@@ -236,6 +240,9 @@ static void on_hello(struct lease *lease, const json_t *packet)
 	}
 	lease->greeted = true;
 	lease->complained = false;
+	if (line && json_integer_value(json_object_get(console, "gen")) !=
+			    (json_int_t)line_generation(line))
+		line_forget_loan(line);
 	(void)lease_lend(lease);
 	give_go(lease);
 	if (lease->job->cancelled)

@@ -290,6 +290,11 @@ bool line_loan_is_current(const struct line *line)
 	return line->state == LINE_LENT && !line->replaced;
 }
 
+void line_forget_loan(struct line *line)
+{
+	line->replaced = true;
+}
+
 /* The segment that begins at the present offset; one that is open goes on. */
 static int open_segment(struct line *line, struct error *err)
 {

@@ -78,6 +78,9 @@ unsigned line_generation(const struct line *line);
 /* Whether the fd that was lent last is still the present one, and alive. */
 bool line_loan_is_current(const struct line *line);
 
+/* The executor does not have what was lent last: it has to be lent again. */
+void line_forget_loan(struct line *line);
+
 /*
  * The executor is gone: what lies in the pipe goes to the end of its console.log (created when it
  * is not there). LENT -> HELD or CLOSED; offsets go on behind that log.
