@@ -54,23 +54,23 @@ enum timeout_verdict session_spend(struct session *session, size_t index, const 
 {
 	const struct timeout *timeout = &session->timeouts.items[index];
 	enum timeout_verdict verdict = timeouts_spend(&session->timeouts, index);
-	bool retry = verdict == TIMEOUT_RETRY;
+	bool retry = verdict == TIMEOUT_RETRY, by_clock = strcmp(cause, "timeout") == 0;
 	char limit[DURATION_SIZE];
+	json_t *extra;
 
+	extra = json_pack(
+		"{s:s, s:o, s:i, s:i, s:s, s:s, s:i}", "name", timeout->name, "limit",
+		timeout->limit_us == DURATION_INFINITE ? json_null()
+						       : json_real((double)timeout->limit_us / 1e6),
+		"retries", (int)timeout->retries, "retried", (int)timeout->retried, "action",
+		retry ? "retry" : "abort", "cause", cause, "boot", (int)session->boot.number);
 	(void)text_format_duration(limit, sizeof(limit), timeout->limit_us);
-	if (timeout->limit_us == DURATION_INFINITE)
-		(void)strcpy(limit, "infinite");
-	events_emit(session->events, "timeout",
-		    json_pack("{s:s, s:o, s:i, s:i, s:s, s:s, s:i}", "name", timeout->name, "limit",
-			      timeout->limit_us == DURATION_INFINITE
-				      ? json_null()
-				      : json_real((double)timeout->limit_us / 1e6),
-			      "retries", (int)timeout->retries, "retried", (int)timeout->retried,
-			      "action", retry ? "retry" : "abort", "cause", cause, "boot",
-			      (int)session->boot.number),
-		    retry ? "%s (%s, %s): trying again, retry %u of %u"
-			  : "%s (%s, %s): no more tries, %u of %u retries are used",
-		    cause, timeout->name, limit, timeout->retried, timeout->retries);
+	events_emit(session->events, "timeout", extra,
+		    retry ? "%s %s%s%s%s: trying again, retry %u of %u"
+			  : "%s %s%s%s%s: not trying again, %u of %u retries are used",
+		    by_clock ? "timeout" : "the board asked for a reboot, which counts as",
+		    timeout->name, by_clock ? " (" : "", by_clock ? limit : "", by_clock ? ")" : "",
+		    timeout->retried, timeout->retries);
 	return verdict;
 }
 
@@ -113,12 +113,7 @@ static void check_timeouts(struct session *session)
 		} else if (index == TIMEOUT_DAEMON) {
 			end_by_daemon(session);
 		} else if (index == TIMEOUT_OVERALL || index == TIMEOUT_INFRA_SETUP) {
-			events_emit(session->events, "timeout",
-				    json_pack("{s:s, s:f, s:i, s:i, s:s}", "name",
-					      session->timeouts.items[index].name, "limit",
-					      (double)session->timeouts.items[index].limit_us / 1e6,
-					      "retries", 0, "retried", 0, "action", "abort"),
-				    "timeout %s", session->timeouts.items[index].name);
+			(void)session_spend(session, index, "timeout");
 			end_by_timeout(session, index);
 		} else if (session->ended) {
 			continue;
@@ -130,7 +125,7 @@ static void check_timeouts(struct session *session)
 	}
 	if (aborted != SIZE_MAX) {
 		end_by_timeout(session, aborted);
-	} else if (retried != SIZE_MAX) {
+	} else if (retried != SIZE_MAX && !session->ended) {
 		char cause[RESULT_REASON_MAX];
 
 		(void)snprintf(cause, sizeof(cause), "timeout:%s",

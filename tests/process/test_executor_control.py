@@ -5,6 +5,8 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import tempfile
 import unittest
 
 from tests.support.jobhost import EPOCH, Console, JobHost, now, wait_readable
@@ -356,16 +358,45 @@ class Killed(Case):
 
 
 class Disk(Case):
-    def test_a_result_that_cannot_be_written_is_an_exit_status(self):
-        if os.getuid() == 0:
-            self.skipTest('root may write everywhere')
-        dutd = self.make()
+    def small_disk(self, size):
+        folder = tempfile.mkdtemp(prefix='disk-')
+        self.addCleanup(os.rmdir, folder)
+        mount = subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder],
+                               capture_output=True, check=False)
+        if mount.returncode:
+            self.skipTest('may not mount a small disk')
+        self.addCleanup(subprocess.run, ['umount', folder], check=True)
+        return folder
+
+    def test_a_full_disk_ends_the_job_with_its_result(self):
+        dutd = self.make(folder=self.small_disk('2m'))
         console = dutd.begin()
         dutd.power_on()
-        os.chmod(dutd.job_dir, 0o500)
-        console.say('the end\n')
+        os.set_blocking(console.board, False)
+        taken = 0
+        while not wait_readable(dutd.control.fileno(), 0) or dutd.receive()[0]['t'] != 'end':
+            try:
+                taken += os.write(console.board, b'0123456789abcde\n' * 256)
+            except BlockingIOError:
+                select.select([dutd.control], [console.board], [], 20)
+        result = dutd.result()
+        self.assert_ended(result, 'INCOMPLETE', 'disk', 'lab')
+        # What the disk does not hold waits in the pipe and in the kernel.
+        got = dutd.log()
+        for fd in (console.pipe_read, console.fd):
+            os.set_blocking(fd, False)
+            try:
+                while part := os.read(fd, 65536):
+                    got += part
+            except BlockingIOError:
+                pass
+        self.assertEqual(len(got), taken)
+        self.assertEqual(got, (b'0123456789abcde\n' * (taken // 16 + 1))[:taken])
+
+    def test_no_space_for_the_result_is_told_at_the_start(self):
+        dutd = self.make(folder=self.small_disk('256k'))
+        self.assertIn('no space for result.json', dutd.start())
         self.assertNotEqual(dutd.wait(), 0)
-        os.chmod(dutd.job_dir, 0o700)
 
 
 class Strangers(Case):

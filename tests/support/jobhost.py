@@ -73,8 +73,9 @@ class Console:
 
 
 class JobHost:
-    def __init__(self, job, *, assignment=None, tarball=None, env=None, job_text=None):
-        self.dir = tempfile.mkdtemp(prefix='fd-')
+    def __init__(self, job, *, assignment=None, tarball=None, env=None, job_text=None,
+                 folder=None):
+        self.dir = tempfile.mkdtemp(prefix='jh-', dir=folder)
         self.job_dir = os.path.join(self.dir, 'job')
         os.mkdir(self.job_dir)
         self.assignment = {
