@@ -346,7 +346,7 @@ int stream_drain(int pipe_read_fd, int dir_fd, const char *name, uint64_t base, 
 	int r;
 
 	r = stream_open(&stream, dir_fd, name, base, err);
-	if (r < 0)
+	if (r < 0 || !stream)
 		return r;
 	before = stream->size;
 	r = empty_pipe(pipe_read_fd, stream->log_fd, &stream->size, err);

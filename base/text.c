@@ -118,6 +118,19 @@ static const struct unit *read_unit(const char *text, size_t *ret_length, const 
 	return NULL;
 }
 
+bool text_number_before(uint64_t *ret, const char *text, const char *suffix)
+{
+	char digits[24];
+	size_t length = strlen(text), tail = strlen(suffix);
+
+	if (length <= tail || length - tail >= sizeof(digits) ||
+	    strcmp(text + length - tail, suffix) != 0)
+		return false;
+	memcpy(digits, text, length - tail);
+	digits[length - tail] = '\0';
+	return text_to_uint64(ret, digits, 0, UINT64_MAX, NULL) >= 0;
+}
+
 int text_to_duration_us(uint64_t *ret_us, const char *text, struct error *err)
 {
 	const char *at = text;

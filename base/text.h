@@ -13,6 +13,10 @@ enum { TEXT_NAME_MAX = 63 };
  * range. */
 int text_to_uint64(uint64_t *ret, const char *text, uint64_t min, uint64_t max, struct error *err);
 
+/* The number in front of this suffix, which ends the text: "17.json". False when the text is no
+ * such thing. */
+bool text_number_before(uint64_t *ret, const char *text, const char *suffix);
+
 /* Parses "500ms", "30s", "1.5m", "2h", "1d", a sum of such ("1h 30m"), or a plain number of
  * seconds, which may have a fraction. At most 36500 days, so that it can be added to a clock. */
 int text_to_duration_us(uint64_t *ret_us, const char *text, struct error *err);

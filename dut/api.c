@@ -46,7 +46,7 @@ void api_peer_name(const struct http_request *request, char name[static API_NAME
 	const struct passwd *entry = getpwuid(uid);
 
 	if (entry && strlen(entry->pw_name) < API_NAME_SIZE)
-		(void)strcpy(name, entry->pw_name);
+		(void)snprintf(name, API_NAME_SIZE, "%s", entry->pw_name);
 	else
 		(void)snprintf(name, API_NAME_SIZE, "uid:%u", (unsigned)uid);
 }

@@ -36,18 +36,18 @@ void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, cons
 /* Tells those who wait for the job, and its viewers. */
 void api_job_changed(struct daemon *daemon, struct job *job);
 
-/* ---- handlers of api-dut.c and api-job.c ---- */
+/* ---- handlers of api-dut.c and api-job.c; data is the daemon ---- */
 
-void api_duts(struct http_request *request, void *daemon);
-void api_dut(struct http_request *request, void *daemon);
-void api_power_get(struct http_request *request, void *daemon);
-void api_power_put(struct http_request *request, void *daemon);
-void api_console(struct http_request *request, void *daemon);
-void api_dut_cancel(struct http_request *request, void *daemon);
+void api_duts(struct http_request *request, void *data);
+void api_dut(struct http_request *request, void *data);
+void api_power_get(struct http_request *request, void *data);
+void api_power_put(struct http_request *request, void *data);
+void api_console(struct http_request *request, void *data);
+void api_dut_cancel(struct http_request *request, void *data);
 
-void api_jobs(struct http_request *request, void *daemon);
-void api_job(struct http_request *request, void *daemon);
-void api_job_log(struct http_request *request, void *daemon);
-void api_job_events(struct http_request *request, void *daemon);
-void api_job_results(struct http_request *request, void *daemon);
-void api_job_cancel(struct http_request *request, void *daemon);
+void api_jobs(struct http_request *request, void *data);
+void api_job(struct http_request *request, void *data);
+void api_job_log(struct http_request *request, void *data);
+void api_job_events(struct http_request *request, void *data);
+void api_job_results(struct http_request *request, void *data);
+void api_job_cancel(struct http_request *request, void *data);

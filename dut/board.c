@@ -19,8 +19,8 @@
 #include "dut/submit.h"
 
 static const uint64_t OFF_GRACE_US =
-	10 * 1000000; /* an off that takes longer makes the board BORKED */
-static const uint64_t OFF_RETRY_US = 10 * 1000000;
+	UINT64_C(10) * 1000000; /* an off that takes longer makes the board BORKED */
+static const uint64_t OFF_RETRY_US = UINT64_C(10) * 1000000;
 static const uint64_t LOCK_RETRY_US = 1000000;
 
 static void switch_off(struct board *board);
@@ -196,7 +196,7 @@ int board_new(struct board **ret, struct daemon *daemon, const struct config_dut
 	board->config = config;
 	board->ready = true;
 	board->lock_fd = board->state_fd = board->runtime_fd = board->foreign.pidfd = -1;
-	board->lines = calloc(config->n_consoles + 1, sizeof(*board->lines));
+	board->lines = calloc(config->n_consoles + 1, sizeof(struct line *));
 	if (!board->lines)
 		return error_oom(err);
 	r = open_folders(board, err);

@@ -24,12 +24,15 @@
 #include "dut/submit.h"
 #include "dut/worker.h"
 
+static const uint64_t STOP_LIMIT_US = UINT64_C(5) * 1000000;
+
 enum { MAX_RECORD = 1 << 20, LISTEN_BACKLOG = 128 };
 
 struct daemon *daemon_free(struct daemon *daemon)
 {
 	if (!daemon)
 		return NULL;
+	sd_event_source_disable_unref(daemon->stop_timer);
 	daemon->http = api_stop(daemon->http);
 	submissions_drop(daemon);
 	while (!list_empty(&daemon->boards))
@@ -178,13 +181,12 @@ static int load_jobs(struct daemon *daemon, struct error *err)
 	}
 	while ((entry = readdir(dir))) {
 		uint64_t id;
-		int end = 0;
+		bool is_record = text_number_before(&id, entry->d_name, ".json");
 
-		if (sscanf(entry->d_name, "%" SCNu64 "%n", &id, &end) != 1)
+		if (!is_record && !text_number_before(&id, entry->d_name, ""))
 			continue;
 		note_used_id(daemon, id);
-		if (strcmp(entry->d_name + end, ".json") == 0 &&
-		    load_record(daemon, entry->d_name, err) < 0)
+		if (is_record && load_record(daemon, entry->d_name, err) < 0)
 			log_msg(LOG_ERR, "the record %s is left alone: %s", entry->d_name,
 				err->text);
 	}
@@ -422,10 +424,46 @@ static struct job *oldest_waiting(const struct daemon *daemon, const struct boar
 	return NULL;
 }
 
+static bool is_settling(const struct daemon *daemon)
+{
+	LIST_FOREACH(link, &daemon->boards)
+		if (board_is_settling(CONTAINER_OF(link, struct board, link)))
+			return true;
+	return false;
+}
+
+static int on_stop_limit(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct daemon *daemon = data;
+
+	(void)source;
+	(void)usec;
+	(void)sd_event_exit(daemon->event, 0);
+	return 0;
+}
+
+void daemon_stop(struct daemon *daemon)
+{
+	if (!is_settling(daemon) || daemon->stop_timer) {
+		(void)sd_event_exit(daemon->event, 0);
+		return;
+	}
+	log_msg(LOG_NOTICE, "switches boards off after their jobs, then stops");
+	if (sd_event_add_time_relative(daemon->event, &daemon->stop_timer, CLOCK_BOOTTIME,
+				       STOP_LIMIT_US, 0, on_stop_limit, daemon) < 0)
+		(void)sd_event_exit(daemon->event, 0);
+}
+
 void daemon_board_free(struct daemon *daemon, struct board *board)
 {
 	struct job *job;
 	struct error err;
+
+	if (daemon->stop_timer) {
+		if (!is_settling(daemon))
+			(void)sd_event_exit(daemon->event, 0);
+		return;
+	}
 
 	while (board_is_free(board) && (job = oldest_waiting(daemon, board))) {
 		if (board_start_job(board, job, NULL, NULL, &err) >= 0)

@@ -31,10 +31,11 @@ struct daemon {
 	uint64_t started_realtime_us;
 	struct worker *worker;
 	struct http_server *http;
-	struct list boards;	 /* board.link, in the order of the configuration */
-	struct list jobs;	 /* job.link, by id */
-	struct list submissions; /* submission.link (submit.c) */
-	struct list waiters;	 /* waiter.link (api-job.c) */
+	sd_event_source *stop_timer; /* set while it stops */
+	struct list boards;	     /* board.link, in the order of the configuration */
+	struct list jobs;	     /* job.link, by id */
+	struct list submissions;     /* submission.link (submit.c) */
+	struct list waiters;	     /* waiter.link (api-job.c) */
 };
 
 /*
@@ -48,6 +49,12 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 
 /* Running jobs go on without us; virtual boards that are off and nobody's are let go. */
 struct daemon *daemon_free(struct daemon *daemon);
+
+/*
+ * Ends the loop: at once, or when the boards whose jobs have just ended are off, which it waits for
+ * up to 5 s. A second call ends it at once.
+ */
+void daemon_stop(struct daemon *daemon);
 
 /* By name or alias, or NULL. */
 struct board *daemon_find_board(const struct daemon *daemon, const char *id);

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/text.h"
 
 enum { PATH_SIZE = 64 };
 
@@ -58,10 +59,9 @@ int history_scan(struct history *history, struct error *err)
 	}
 	while ((entry = readdir(dir))) {
 		uint64_t base;
-		int end = 0, r;
+		int r;
 
-		if (sscanf(entry->d_name, "%" SCNu64 ".log%n", &base, &end) != 1 || end == 0 ||
-		    entry->d_name[end])
+		if (!text_number_before(&base, entry->d_name, ".log"))
 			continue;
 		r = history_add(history, base, 0, err);
 		if (r < 0)

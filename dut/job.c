@@ -227,7 +227,7 @@ int job_from_record(struct job **ret, const json_t *record, struct error *err)
 		return error_set(err, -EBADMSG, "it is no job record of version %d",
 				 RECORD_VERSION);
 	r = job_new(&job, (uint64_t)id, name, owner, (uid_t)uid, dut, err);
-	if (r < 0)
+	if (r < 0 || !job)
 		return r;
 	r = fill_from_record(job, record, err);
 	if (r < 0)

@@ -24,9 +24,10 @@
 #include "dut/lease-internal.h"
 #include "dut/worker.h"
 
-static const uint64_t START_LIMIT_US = 15 * 1000000; /* from the spawn to the executor's hello */
+static const uint64_t START_LIMIT_US =
+	UINT64_C(15) * 1000000; /* from the spawn to the executor's hello */
 static const uint64_t CANCEL_LIMIT_US =
-	5 * 1000000; /* from the cancel to its end; then it is killed */
+	UINT64_C(5) * 1000000; /* from the cancel to its end; then it is killed */
 static const uint64_t CONNECT_RETRY_US = 200000;
 
 struct lease *lease_free(struct lease *lease)

@@ -136,7 +136,20 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
 	return 0;
 }
 
-static int make_loop(sd_event **ret, struct error *err)
+/* data is the daemon, once there is one. */
+static int on_end(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
+{
+	struct daemon **daemon = data;
+
+	(void)info;
+	if (*daemon)
+		daemon_stop(*daemon);
+	else
+		(void)sd_event_exit(sd_event_source_get_event(source), 0);
+	return 0;
+}
+
+static int make_loop(sd_event **ret, struct daemon **daemon, struct error *err)
 {
 	static const int signals[] = { SIGCHLD, SIGTERM, SIGINT, SIGHUP };
 	sigset_t blocked;
@@ -150,9 +163,9 @@ static int make_loop(sd_event **ret, struct error *err)
 	(void)sigprocmask(SIG_BLOCK, &blocked, NULL);
 	r = sd_event_default(&event);
 	if (r >= 0)
-		r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
+		r = sd_event_add_signal(event, NULL, SIGTERM, on_end, daemon);
 	if (r >= 0)
-		r = sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+		r = sd_event_add_signal(event, NULL, SIGINT, on_end, daemon);
 	if (r >= 0)
 		r = sd_event_add_signal(event, NULL, SIGHUP, on_hangup, NULL);
 	if (r >= 0)
@@ -170,7 +183,7 @@ static int serve(const struct daemon_options *options, struct config *config)
 	struct error err;
 	int r;
 
-	r = make_loop(&event, &err);
+	r = make_loop(&event, &daemon, &err);
 	if (r < 0)
 		config_free(config);
 	else

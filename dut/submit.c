@@ -19,7 +19,7 @@
 #include "dut/validator.h"
 
 /* How long a submission waits for a board that is just being switched off after a job. */
-static const uint64_t SETTLE_LIMIT_US = 20 * 1000000;
+static const uint64_t SETTLE_LIMIT_US = UINT64_C(20) * 1000000;
 
 enum { MAX_SUBMISSIONS = 100, MAX_CANDIDATES = 1000 };
 

@@ -16,7 +16,7 @@ extern const struct http_part *const submit_parts; /* ends with a name of NULL *
  */
 void submit_set_limits(uint64_t job_file_bytes, uint64_t bucket_bytes);
 
-void submit_handle(struct http_request *request, void *daemon);
+void submit_handle(struct http_request *request, void *data);
 
 /* A board has become free: those who were held back for it try again. */
 void submissions_retry(struct daemon *daemon);

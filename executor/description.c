@@ -163,22 +163,17 @@ static void read_name(const struct reader *reader, const struct yaml_node *node)
 /* Seconds east of UTC: Z, +HH:MM, +HHMM, +HH, or nothing. */
 static bool read_zone(const char *text, long *ret_seconds)
 {
-	unsigned hours = 0, minutes = 0;
-	int end = 0;
+	struct tm zone = { 0 };
+	const char *rest;
 
 	while (*text == ' ')
 		text++;
 	*ret_seconds = 0;
-	if (!*text || strcmp(text, "Z") == 0)
+	if (!*text)
 		return true;
-	if (*text != '+' && *text != '-')
-		return false;
-	if (!(sscanf(text + 1, "%2u:%2u%n", &hours, &minutes, &end) == 2 && !text[1 + end]) &&
-	    !(sscanf(text + 1, "%2u%2u%n", &hours, &minutes, &end) == 2 && !text[1 + end]) &&
-	    !(sscanf(text + 1, "%2u%n", &hours, &end) == 1 && !text[1 + end]))
-		return false;
-	*ret_seconds = ((long)hours * 3600 + (long)minutes * 60) * (*text == '-' ? -1 : 1);
-	return hours < 24 && minutes < 60;
+	rest = strptime(text, "%z", &zone);
+	*ret_seconds = zone.tm_gmtoff;
+	return rest && !*rest;
 }
 
 static bool read_date(const char *text, uint64_t *ret_us)

@@ -29,8 +29,9 @@
  * lock is held before and after the pidfd was opened.
  */
 
-static const uint64_t START_LIMIT_US = 30 * 1000000; /* until QEMU answers */
-static const uint64_t QUIT_LIMIT_US = 2 * 1000000;   /* from `quit` to its end; then it is killed */
+static const uint64_t START_LIMIT_US = UINT64_C(30) * 1000000; /* until QEMU answers */
+static const uint64_t QUIT_LIMIT_US =
+	UINT64_C(2) * 1000000; /* from `quit` to its end; then it is killed */
 
 enum { STDERR_TAIL = 160 };
 

@@ -199,7 +199,7 @@ static uint64_t flood_due(struct sim *sim)
 		return 0;
 	}
 	if (sim->flood->rate == UINT64_MAX)
-		return CHUNK * 4;
+		return UINT64_C(4) * CHUNK;
 	return elapsed_us * sim->flood->rate / 1000000 - sim->flood_sent;
 }
 
