@@ -3,7 +3,10 @@
 
 import json
 import os
+import re
+import select
 import signal
+import socket
 import time
 import unittest
 
@@ -233,6 +236,41 @@ console_patterns: {session_end: "all done", job_success: "test ok"}
             whole_console(self, lab, 'b1')
 
 
+def switches(pid):
+    """How often a process went to sleep of its own will: it was woken as often."""
+    with open(f'/proc/{pid}/status', encoding='ascii') as file:
+        return int(re.search(r'^voluntary_ctxt_switches:\s*(\d+)', file.read(), re.M).group(1))
+
+
+class Idle(unittest.TestCase):
+    def test_nothing_wakes_up_on_silent_lines(self):
+        """Two seconds of a silent board with a viewer: no timer runs in dutd or in the executor."""
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.sim('b2', BOOT)
+            lab.start()
+            job = lab.submit_ok(WAITS, 'b1')
+            lab.await_phase(job, 'running')
+            with lab.stream(f'/jobs/{job}/log', follow=1) as stream, lab.console('b2') as idle:
+                stream.read_until(b'Linux version 6.1\r\n')
+                pids = {'dutd': lab.daemon.pid, 'executor': lab.executor_pid('b1')}
+                # What still runs has 300 ms: a partial line's timer is the longest.
+                time_out(0.5)
+                before = {name: switches(pid) for name, pid in pids.items()}
+                time_out(2.0)
+                after = {name: switches(pid) for name, pid in pids.items()}
+                self.assertEqual(idle.response.status, 200)
+            lab.api('POST', f'/jobs/{job}/cancel', b'', {})
+            lab.await_board('b1', 'IDLE')
+            for name in pids:
+                self.assertLessEqual(after[name] - before[name], 1, name)
+
+
+def time_out(seconds):
+    """A span that is itself what is measured."""
+    select.select([], [], [], seconds)
+
+
 class Cancel(unittest.TestCase):
     """CANCELLED within a second in each phase; off follows."""
 
@@ -280,6 +318,35 @@ class Cancel(unittest.TestCase):
             self.cancel(lab, job)
             lab.await_board('ub', 'IDLE')
             self.assertIn(b'U-Boot', lab.results(job)['console.log'])
+
+    def test_during_a_stalled_download(self):
+        with Lab() as lab, socket.create_server(('127.0.0.1', 0)) as server:
+            lab.uboot('ub')
+            lab.start()
+            job = lab.submit_ok(f"""
+console_patterns: {{session_end: never}}
+deployment: {{start: {{kernel: {{url: "http://127.0.0.1:{server.getsockname()[1]}/kernel"}}}}}}
+""", 'ub')
+            connection, _ = server.accept()
+            with connection:
+                # The server has the request, and says nothing.
+                self.assertIn(b'GET /kernel', connection.recv(4096))
+                self.cancel(lab, job)
+            lab.await_board('ub', 'IDLE')
+            self.assertEqual([line for line in lab.processes().values() if 'dut-fetch' in line], [])
+
+    def test_during_the_unpacking_of_a_bucket(self):
+        """Twenty thousand files: they take long enough to be in the midst of it."""
+        files = {f'folder/{number}': b'x' for number in range(20000)}
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            job = lab.submit_ok(WAITS, 'b1', bucket=files)
+            bucket = lab.job_file(job, 'bucket')
+            await_true(lambda: os.path.isdir(bucket) and os.listdir(bucket), 'the unpacking')
+            self.cancel(lab, job)
+            lab.await_board('b1', 'IDLE')
+            self.assertEqual(lab.result(job)['boots'], [])
 
     def test_a_stopped_executor_is_killed(self):
         with Lab() as lab:
