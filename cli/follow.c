@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "cli/lines.h"
+#include "cli/mingle.h"
 #include "cli/output.h"
 #include "cli/question.h"
 #include "cli/view.h"
@@ -25,6 +26,7 @@ struct follow {
 	struct session *session;
 	const struct follow_request *request;
 	struct output *out, *messages; /* stdout and stderr */
+	struct mingle *mingle;
 	struct transfer *log, *events, *cancel;
 	struct lines *lines; /* of the events */
 	struct waiter *waiter;
@@ -55,7 +57,7 @@ static void tell(struct follow *follow, const char *format, ...)
 		line = NULL;
 		return;
 	}
-	(void)output_write(follow->messages, line, strlen(line), NULL);
+	(void)mingle_message(follow->mingle, line, NULL);
 }
 
 static void stop(struct follow *follow, int code)
@@ -158,6 +160,7 @@ static void check(struct follow *follow)
 		return;
 	}
 	if (!streaming) {
+		mingle_end(follow->mingle);
 		report(follow);
 		if (output_is_done(follow->out) && output_is_done(follow->messages)) {
 			stop(follow, 0);
@@ -194,7 +197,7 @@ static void on_log_bytes(struct transfer *transfer, const char *bytes, size_t le
 {
 	struct follow *follow = data;
 
-	if (output_write(follow->out, bytes, length, NULL) < 0)
+	if (mingle_console(follow->mingle, bytes, length, NULL) < 0)
 		stop_oom(follow);
 	if (output_is_full(follow->out))
 		transfer_pause(transfer);
@@ -224,7 +227,7 @@ static void on_event(const char *line, size_t length, void *data)
 		(void)output_write(follow->out, text, strlen(text), NULL);
 		(void)output_write(follow->out, "\n", 1, NULL);
 	} else {
-		(void)output_write(follow->messages, text, strlen(text), NULL);
+		(void)mingle_message(follow->mingle, text, NULL);
 	}
 }
 
@@ -411,6 +414,8 @@ static int begin(struct follow *follow, struct error *err)
 	if (r >= 0)
 		r = output_new(&follow->messages, loop, STDERR_FILENO, err);
 	if (r >= 0)
+		r = mingle_new(&follow->mingle, loop, follow->out, follow->messages, err);
+	if (r >= 0)
 		r = lines_new(&follow->lines, err);
 	if (r < 0)
 		return r;
@@ -431,6 +436,7 @@ static void done(struct follow *follow)
 	(void)waiter_free(follow->waiter);
 	(void)question_free(follow->question);
 	(void)lines_free(follow->lines);
+	(void)mingle_free(follow->mingle);
 	(void)output_free(follow->out);
 	(void)output_free(follow->messages);
 	json_decref(follow->job);
