@@ -370,15 +370,12 @@ static int compile(struct pattern *pattern, const struct rewriter *w, size_t *re
 		return error_set(err, -EINVAL, "%s", text);
 	}
 
-	/* Fails where writable memory may not become code; the interpreter does the same then. */
-	(void)pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE);
-
 	(void)pcre2_pattern_info(pattern->code, PCRE2_INFO_ALLOPTIONS, &options);
 	pattern->anchored = options & PCRE2_ANCHORED;
 	return 0;
 }
 
-int pattern_new(struct pattern **ret, const char *regex, size_t length, size_t *ret_offset,
+static int make(struct pattern **ret, const char *regex, size_t length, size_t *ret_offset,
 		struct error *err)
 {
 	cleanup_(pattern_freep) struct pattern *pattern = NULL;
@@ -402,6 +399,25 @@ int pattern_new(struct pattern **ret, const char *regex, size_t length, size_t *
 	if (r < 0)
 		return r;
 	pattern->wants_line_end = w.line_end;
+	r = compile(pattern, &w, ret_offset, err);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(pattern);
+	return 0;
+}
+
+int pattern_new(struct pattern **ret, const char *regex, size_t length, size_t *ret_offset,
+		struct error *err)
+{
+	cleanup_(pattern_freep) struct pattern *pattern = NULL;
+	int r;
+
+	r = make(&pattern, regex, length, ret_offset, err);
+	if (r < 0)
+		return r;
+
+	/* Fails where writable memory may not become code; the interpreter does the same then. */
+	(void)pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE);
 
 	pattern->text = strndup(regex, length);
 	pattern->found = pcre2_match_data_create(1, NULL);
@@ -410,12 +426,15 @@ int pattern_new(struct pattern **ret, const char *regex, size_t length, size_t *
 		return error_oom(err);
 	(void)pcre2_set_depth_limit(pattern->limits, DEPTH_MAX);
 	(void)pcre2_set_heap_limit(pattern->limits, HEAP_KIB_MAX);
-
-	r = compile(pattern, &w, ret_offset, err);
-	if (r < 0)
-		return r;
 	*ret = take_ptr(pattern);
 	return 0;
+}
+
+int pattern_check(const char *regex, size_t length, size_t *ret_offset, struct error *err)
+{
+	cleanup_(pattern_freep) struct pattern *pattern = NULL;
+
+	return make(&pattern, regex, length, ret_offset, err);
 }
 
 struct pattern *pattern_free(struct pattern *pattern)

@@ -22,6 +22,10 @@ struct pattern;
  */
 int pattern_new(struct pattern **ret, const char *regex, size_t length, size_t *ret_offset,
 		struct error *err);
+
+/* The same without keeping anything, for one who only wants to know. */
+int pattern_check(const char *regex, size_t length, size_t *ret_offset, struct error *err);
+
 struct pattern *pattern_free(struct pattern *pattern);
 
 const char *pattern_text(const struct pattern *pattern);
