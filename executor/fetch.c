@@ -30,6 +30,7 @@
 #include "base/file.h"
 #include "base/protocol.h"
 #include "executor/download.h"
+#include "executor/fileurl.h"
 #include "executor/localfile.h"
 #include "executor/sink.h"
 
@@ -120,7 +121,7 @@ static int download_into(struct sink *sink, const char *url, const json_t *roots
 		return r;
 	if (!url)
 		return localfile_copy(FD_OTHER, sink, err);
-	if (!localfile_is(url))
+	if (!fileurl_is(url))
 		return download_url(url, sink, err);
 	r = check_roots(roots, err);
 	if (r < 0)

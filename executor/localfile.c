@@ -12,13 +12,12 @@
 
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "executor/fileurl.h"
 
 enum {
 	COPY_SIZE = 262144,
 	TEXT_MAX = 160, /* bytes of a path in an error text */
 };
-
-static const char scheme[] = "file:";
 
 /* O_NONBLOCK: opening a fifo must not wait for a writer. */
 static const int open_flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
@@ -26,69 +25,6 @@ static const int open_flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 static const char *printable(char buffer[static TEXT_MAX], const char *path)
 {
 	return text_escape(buffer, TEXT_MAX, path, strlen(path));
-}
-
-bool localfile_is(const char *url)
-{
-	return strncasecmp(url, scheme, strlen(scheme)) == 0;
-}
-
-/* The value of two hexadecimal digits, or -1. */
-static int hex_byte(const char *digits)
-{
-	int value = 0;
-
-	for (unsigned i = 0; i < 2; i++) {
-		static const char known[] = "0123456789abcdef";
-		int lower = digits[i] >= 'A' && digits[i] <= 'F' ? digits[i] + 32 : digits[i];
-		const char *found = lower ? strchr(known, lower) : NULL;
-
-		if (!found)
-			return -1;
-		value = value * 16 + (int)(found - known);
-	}
-	return value;
-}
-
-/* The absolute path in a URL, with "//" and "/./" made one slash; NULL when there is none. */
-static char *url_path(const char *url)
-{
-	static const char *const hosts[] = { "//localhost/", "///", "/" };
-	const char *from = NULL, *rest = url + strlen(scheme);
-	free_ char *path = malloc(strlen(url) + 1);
-	size_t used = 0;
-
-	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]) && !from; i++)
-		if (strncasecmp(rest, hosts[i], strlen(hosts[i])) == 0)
-			from = rest + strlen(hosts[i]) - 1;
-	if (!from || strncmp(from, "//", 2) == 0 || !path)
-		return NULL;
-	while (*from) {
-		int byte = *from == '%' ? hex_byte(from + 1) : (unsigned char)*from;
-
-		if (byte <= 0)
-			return NULL;
-		from += *from == '%' ? 3 : 1;
-		path[used++] = (char)byte;
-		if (used >= 2 && memcmp(path + used - 2, "//", 2) == 0)
-			used--;
-		if (used >= 3 && memcmp(path + used - 3, "/./", 3) == 0)
-			used -= 2;
-	}
-	path[used] = '\0';
-	return take_ptr(path);
-}
-
-/* What of path lies behind root and a slash, or NULL. */
-static const char *path_beneath(const char *path, const char *root)
-{
-	size_t length = strlen(root);
-
-	while (length > 0 && root[length - 1] == '/')
-		length--;
-	if (strncmp(path, root, length) != 0 || path[length] != '/' || !path[length + 1])
-		return NULL;
-	return path + length + 1;
 }
 
 static int open_beneath(const char *root, const char *rest)
@@ -116,7 +52,7 @@ static int open_path(int *ret_fd, const char *path, const json_t *roots, struct 
 	}
 	/* clang-format off */
 	json_array_foreach(roots, i, root) {
-		const char *rest = path_beneath(path, json_string_value(root));
+		const char *rest = fileurl_beneath(path, json_string_value(root));
 
 		if (!rest || fd >= 0)
 			continue;
@@ -135,7 +71,7 @@ static int open_path(int *ret_fd, const char *path, const json_t *roots, struct 
 
 int localfile_open(int *ret_fd, const char *url, const json_t *roots, struct error *err)
 {
-	free_ char *path = url_path(url);
+	free_ char *path = fileurl_path(url);
 	close_ int fd = -1;
 	char text[TEXT_MAX];
 	struct stat found;

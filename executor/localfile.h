@@ -9,9 +9,6 @@
 
 /* file: URLs: files of the gateway itself, of which a job may have those beneath api.file_roots. */
 
-/* Whether a URL has the scheme "file". */
-bool localfile_is(const char *url);
-
 /*
  * Opens the regular file that a URL names (file:/PATH, file:///PATH, file://localhost/PATH; percent
  * encoding is undone). roots is an array of absolute paths, or NULL for no bounds: the path must
