@@ -1,100 +1,116 @@
 /* SPDX-License-Identifier: MIT */
-#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
+#include "base/text.h"
 #include "executor/description-internal.h"
 
 /* `console_patterns:` of a job file. */
 
-/* A kernel's last line, with a time stamp of any width. */
-static const char DEFAULT_SESSION_END[] = "^\\[ *[0-9]+\\.[0-9]+\\] reboot: Power [Dd]own$";
+enum { WATCHDOG_NAME_MAX = 63 /* bytes; it becomes a part of a reason */ };
 
-static struct pattern *compile(const struct reader *reader, const struct yaml_node *node,
+/*
+ * A kernel's last words, with a time stamp of any width, with or without the caller behind it
+ * (CONFIG_PRINTK_CALLER), or without time stamps at all.
+ */
+static const char default_session_end[] =
+	"^(\\[ *[0-9]+\\.[0-9]+\\](\\[ *[CT][0-9]+\\])? )?reboot: Power [Dd]own$";
+
+static struct pattern *compile(struct reader *reader, const struct yaml_node *node,
 			       const char *path)
 {
-	free_ char *regex = NULL;
 	struct pattern *pattern = NULL;
-	size_t length, offset = 0;
+	size_t offset = 0;
 	struct error err;
+	char shown[96];
+	int r;
 
-	if (node->kind != YAML_SCALAR) {
-		problems_add_at(reader->problems, node, path, "%s must be a regular expression",
-				path);
+	if (node->kind != YAML_SCALAR || yaml_is_null(node)) {
+		reader_fault(reader, node, path, "%s must be a regular expression", path);
 		return NULL;
 	}
-	if (node->length == 0) {
-		problems_add_at(reader->problems, node, path,
-				"%s is empty: it would match every line", path);
-		return NULL;
-	}
-	regex = template_render(&reader->template, node, path, &length);
-	if (regex && pattern_new(&pattern, regex, length, &offset, &err) < 0)
-		problems_add_at(reader->problems, node, path, "%s, at its byte %zu: %s", path,
-				offset, err.text);
+	if (reader->check_only)
+		r = pattern_check(node->text, node->length, &offset, &err);
+	else
+		r = pattern_new(&pattern, node->text, node->length, &offset, &err);
+	if (r == -ENOMEM)
+		reader->r = r;
+	else if (r < 0)
+		reader_fault(reader, node, path, "%s: %s (at byte %zu of '%s')", path, err.text,
+			     offset, text_escape(shown, sizeof(shown), node->text, node->length));
 	return pattern;
 }
 
 /* {regex: R}, or R. */
-static struct pattern *read_pattern(const struct reader *reader, const struct yaml_node *node,
+static struct pattern *read_pattern(struct reader *reader, const struct yaml_node *node,
 				    const char *path)
 {
 	static const char *const known[] = { "regex", NULL };
 	const struct yaml_node *regex;
+	char key[KEY_SIZE];
 
 	if (!node || yaml_is_null(node))
 		return NULL;
 	if (node->kind != YAML_MAPPING)
 		return compile(reader, node, path);
-	yaml_check_keys(node, path, known, reader->problems);
+	(void)reader_mapping(reader, node, path, known);
 	regex = yaml_get(node, "regex");
-	if (!regex) {
-		problems_add_at(reader->problems, node, path, "%s needs a regex", path);
-		return NULL;
-	}
-	return compile(reader, regex, path);
+	reader_join(key, path, "regex");
+	if (regex)
+		return compile(reader, regex, key);
+	reader_fault(reader, node, key, "%s is missing", key);
+	return NULL;
 }
 
-static void read_watchdog(const struct reader *reader, const struct yaml_node *node,
-			  const char *path)
+static void read_watchdog(struct reader *reader, const struct yaml_node *node, const char *path,
+			  struct watchdog *watchdog)
 {
 	static const char *const known[] = { "start", "reset", "stop", NULL };
-	struct watchdog *watchdog = reader_watchdog(reader, node->key);
-	struct pattern **patterns[3];
+	struct pattern **const patterns[] = { &watchdog->start, &watchdog->reset, &watchdog->stop };
 	char key[KEY_SIZE];
 
-	if (!watchdog || !reader_mapping(reader, node, path, known))
+	if (yaml_is_null(node) || !reader_mapping(reader, node, path, known)) {
+		if (yaml_is_null(node))
+			reader_fault(reader, node, path, "%s needs start, reset and stop", path);
 		return;
-	patterns[0] = &watchdog->start;
-	patterns[1] = &watchdog->reset;
-	patterns[2] = &watchdog->stop;
-	for (size_t i = 0; i < 3; i++) {
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(patterns); i++) {
 		const struct yaml_node *child = yaml_get(node, known[i]);
 
 		reader_join(key, path, known[i]);
-		if (!child || yaml_is_null(child))
-			problems_add_at(reader->problems, node, key,
-					"%s is missing: a watchdog needs start, reset and stop",
-					key);
-		else
+		if (child && !yaml_is_null(child))
 			*patterns[i] = read_pattern(reader, child, key);
+		else
+			reader_fault(reader, node, key,
+				     "%s is missing, a watchdog needs start, reset and stop", key);
 	}
+	if (watchdog->timeout.limit_us == DURATION_INFINITE)
+		reader_note(reader, "%s has no timeout of that name, so it never expires", path);
 }
 
-static void read_watchdogs(const struct reader *reader, const struct yaml_node *node)
+static void read_watchdogs(struct reader *reader, const struct yaml_node *node)
 {
 	char path[KEY_SIZE];
 
 	if (!reader_mapping(reader, node, "console_patterns.watchdogs", NULL))
 		return;
 	YAML_FOREACH(child, node) {
+		struct watchdog *watchdog = reader_watchdog(reader, child->key);
+
 		reader_join(path, "console_patterns.watchdogs", child->key);
-		read_watchdog(reader, child, path);
+		if (!watchdog)
+			return;
+		if (!*child->key || strlen(child->key) > WATCHDOG_NAME_MAX)
+			reader_fault(reader, child, path,
+				     "the name of a watchdog has 1 to %d bytes", WATCHDOG_NAME_MAX);
+		read_watchdog(reader, child, path, watchdog);
 	}
 }
 
-void reader_patterns(const struct reader *reader, const struct yaml_node *node)
+void reader_patterns(struct reader *reader, const struct yaml_node *node)
 {
 	static const char *const known[] = {
 		"session_end",	"session_reboot", "job_success",
@@ -103,6 +119,7 @@ void reader_patterns(const struct reader *reader, const struct yaml_node *node)
 	};
 	struct pattern **patterns = reader->description->patterns;
 	char path[KEY_SIZE];
+	size_t offset;
 
 	if (reader_mapping(reader, node, "console_patterns", known)) {
 		for (size_t i = 0; i < PATTERN_NAMES; i++) {
@@ -113,7 +130,8 @@ void reader_patterns(const struct reader *reader, const struct yaml_node *node)
 		}
 		read_watchdogs(reader, yaml_get(node, "watchdogs"));
 	}
-	if (!patterns[PATTERN_SESSION_END])
-		(void)pattern_new(&patterns[PATTERN_SESSION_END], DEFAULT_SESSION_END,
-				  strlen(DEFAULT_SESSION_END), &(size_t){ 0 }, NULL);
+	if (!patterns[PATTERN_SESSION_END] && !reader->check_only &&
+	    pattern_new(&patterns[PATTERN_SESSION_END], default_session_end,
+			sizeof(default_session_end) - 1, &offset, NULL) < 0)
+		reader->r = -ENOMEM;
 }

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/attr.h"
-#include "base/cleanup.h"
 #include "base/text.h"
 #include "executor/description-internal.h"
 
 /* `timeouts:` of a job file. */
 
+enum { RETRIES_MAX = 1000000, DAYS_MAX = 36500 /* as in text_to_duration_us() */ };
+
 static const uint64_t DEFAULT_OVERALL_US = UINT64_C(6) * 3600 * 1000000;
 static const uint64_t DEFAULT_TEARDOWN_US = UINT64_C(10) * 60 * 1000000;
+static const double US_PER_DAY = 86400e6;
 
 static const struct {
 	const char *name;
@@ -22,79 +23,87 @@ static const struct {
 	{ "seconds", 1e6 },  { "milliseconds", 1e3 },
 };
 
-static uint64_t fact_us(const struct reader *reader, const char *group, const char *name,
-			uint64_t otherwise)
+/* A number without sign, blanks, names and hexadecimal digits, which strtod() would take. */
+static bool read_number(const char *text, double *ret)
 {
-	const json_t *value = json_object_get(json_object_get(reader->facts, group), name);
+	char *end = NULL;
 
-	return json_is_integer(value) && json_integer_value(value) > 0
-		       ? (uint64_t)json_integer_value(value)
-		       : otherwise;
+	if (!*text || text[strspn(text, "0123456789.eE+-")] || *text == '+')
+		return false;
+	*ret = strtod(text, &end);
+	return !*end && isfinite(*ret);
 }
 
-/* A number of one unit; false after a problem. */
-static bool add_unit(const struct reader *reader, const struct yaml_node *node, const char *path,
+/* Adds one unit; false for what is no number. */
+static bool add_unit(struct reader *reader, const struct yaml_node *node, const char *path,
 		     double us, double *sum)
 {
-	free_ char *text = reader_text(reader, node, path, NULL);
-	char *end = NULL;
-	double number;
+	const char *text = reader_text(reader, node, path);
+	double number = 0;
 
 	if (!text)
-		return true;
-	number = strtod(text, &end);
-	if (end == text || *end || !isfinite(number) || number < 0 || number > 1e9) {
-		problems_add_at(reader->problems, node, path,
-				"%s must be a number that is not negative", path);
+		return false;
+	if (!read_number(text, &number)) {
+		reader_fault(reader, node, path, "%s must be a number, '%.32s' is none", path,
+			     text);
+		return false;
+	}
+	if (number < 0) {
+		reader_fault(reader, node, path, "%s is negative", path);
 		return false;
 	}
 	*sum += number * us;
 	return true;
 }
 
-static void read_retries(const struct reader *reader, const struct yaml_node *node,
-			 const char *path, unsigned *ret)
+static void read_retries(struct reader *reader, const struct yaml_node *node, const char *path,
+			 struct timeout_spec *spec)
 {
-	free_ char *text = reader_text(reader, node, path, NULL);
+	const char *text = reader_text(reader, node, path);
 	uint64_t number;
-
-	if (!text)
-		return;
-	if (text_to_uint64(&number, text, 0, 1000000, NULL) < 0)
-		problems_add_at(reader->problems, node, path, "%s must be a whole number from 0",
-				path);
-	else
-		*ret = (unsigned)number;
-}
-
-static void read_duration(const struct reader *reader, const struct yaml_node *node,
-			  const char *path, uint64_t *ret_us)
-{
-	free_ char *text = reader_text(reader, node, path, NULL);
 	struct error err;
 
 	if (!text)
 		return;
-	if (text_to_duration_us(ret_us, text, &err) < 0)
-		problems_add_at(reader->problems, node, path, "%s: %s", path, err.text);
-	else if (*ret_us == 0)
-		problems_add_at(reader->problems, node, path,
-				"%s is 0: it would run out at once; leave it out for no limit",
-				path);
+	if (text_to_uint64(&number, text, 0, RETRIES_MAX, &err) < 0)
+		reader_fault(reader, node, path, "%s: %s", path, err.text);
+	else
+		spec->retries = (unsigned)number;
 }
 
-/* {days, hours ... retries} or {for, retries}. */
-static void read_units(const struct reader *reader, const struct yaml_node *node, const char *path,
-		       struct timeout_spec *spec)
+static void refuse_zero(struct reader *reader, const struct yaml_node *node, const char *path)
 {
-	static const char *const known[] = { "for",	"days",		"hours",   "minutes",
-					     "seconds", "milliseconds", "retries", NULL };
+	reader_fault(reader, node, path, "%s is 0 and would run out at once; %s", path,
+		     strcmp(path, "timeouts.overall") == 0 ? "give a duration"
+							   : "leave it out for no limit");
+}
+
+/* "20m" */
+static void read_text(struct reader *reader, const struct yaml_node *node, const char *path,
+		      uint64_t *ret_us)
+{
+	const char *text = reader_text(reader, node, path);
+	uint64_t us;
+	struct error err;
+
+	if (!text)
+		return;
+	if (text_to_duration_us(&us, text, &err) < 0)
+		reader_fault(reader, node, path, "%s: %s", path, err.text);
+	else if (us == 0)
+		refuse_zero(reader, node, path);
+	else
+		*ret_us = us;
+}
+
+/* The sum of the units; none is no limit. */
+static bool read_units(struct reader *reader, const struct yaml_node *node, const char *path,
+		       uint64_t *ret_us)
+{
 	bool any = false, good = true;
 	char key[KEY_SIZE];
 	double sum = 0;
 
-	yaml_check_keys(node, path, known, reader->problems);
-	spec->limit_us = DURATION_INFINITE;
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		const struct yaml_node *child = yaml_get(node, units[i].name);
 
@@ -104,65 +113,89 @@ static void read_units(const struct reader *reader, const struct yaml_node *node
 		reader_join(key, path, units[i].name);
 		good = add_unit(reader, child, key, units[i].us, &sum) && good;
 	}
-	if (yaml_get(node, "for")) {
-		if (any)
-			problems_add_at(reader->problems, yaml_get(node, "for"), path,
-					"%s: 'for' stands beside units; one of them is enough",
-					path);
-		reader_join(key, path, "for");
-		read_duration(reader, yaml_get(node, "for"), key, &spec->limit_us);
-	} else if (any && good) {
-		spec->limit_us = (uint64_t)sum;
-		if (spec->limit_us == 0)
-			problems_add_at(
-				reader->problems, node, path,
-				"%s is 0: it would run out at once; leave it out for no limit",
-				path);
-	}
-	reader_join(key, path, "retries");
-	read_retries(reader, yaml_get(node, "retries"), key, &spec->retries);
+	*ret_us = DURATION_INFINITE;
+	if (!any || !good)
+		return any;
+	if (sum > DAYS_MAX * US_PER_DAY)
+		reader_fault(reader, node, path, "%s is more than %d days", path, DAYS_MAX);
+	else if ((uint64_t)(sum + 0.5) == 0)
+		refuse_zero(reader, node, path);
+	else
+		*ret_us = (uint64_t)(sum + 0.5);
+	return any;
 }
 
-static void read_timeout(const struct reader *reader, const struct yaml_node *node,
-			 const char *path, struct timeout_spec *spec)
+/* {days, hours ... retries} or {for, retries}. */
+static void read_mapping(struct reader *reader, const struct yaml_node *node, const char *path,
+			 struct timeout_spec *spec)
+{
+	static const char *const known[] = { "days",	     "hours", "minutes", "seconds",
+					     "milliseconds", "for",   "retries", NULL };
+	const struct yaml_node *duration = yaml_get(node, "for");
+	char key[KEY_SIZE];
+	bool any;
+
+	(void)reader_mapping(reader, node, path, known);
+	any = read_units(reader, node, path, &spec->limit_us);
+	reader_join(key, path, "for");
+	if (any && duration && !yaml_is_null(duration))
+		reader_fault(reader, duration, key, "%s stands beside units, use one or the other",
+			     key);
+	else
+		read_text(reader, duration, key, &spec->limit_us);
+	reader_join(key, path, "retries");
+	read_retries(reader, yaml_get(node, "retries"), key, spec);
+}
+
+static void read_timeout(struct reader *reader, const struct yaml_node *node, const char *path,
+			 struct timeout_spec *spec)
 {
 	if (!node || yaml_is_null(node))
 		return;
 	if (node->kind == YAML_MAPPING)
-		read_units(reader, node, path, spec);
+		read_mapping(reader, node, path, spec);
 	else if (node->kind == YAML_SCALAR)
-		read_duration(reader, node, path, &spec->limit_us);
+		read_text(reader, node, path, &spec->limit_us);
 	else
-		problems_add_at(reader->problems, node, path,
-				"%s must be a duration, or a mapping of units and retries", path);
+		reader_fault(reader, node, path,
+			     "%s must be a duration like 20m, or a mapping like {minutes: 20}",
+			     path);
 }
 
-static void refuse_retries(const struct reader *reader, const struct yaml_node *node,
+static void refuse_retries(struct reader *reader, const struct yaml_node *timeouts,
 			   enum timeout_name name)
 {
-	if (reader->description->timeouts[name].retries > 0)
-		problems_add_at(reader->problems, yaml_get(node, timeout_name_text(name)),
-				timeout_name_text(name), "timeouts.%s cannot be retried",
-				timeout_name_text(name));
+	const struct yaml_node *node = yaml_get(timeouts, timeout_name_text(name));
+	char path[KEY_SIZE], key[KEY_SIZE];
+
+	if (reader->description->timeouts[name].retries == 0)
+		return;
+	reader_join(path, "timeouts", timeout_name_text(name));
+	reader_join(key, path, "retries");
+	reader_fault(reader, yaml_get(node, "retries"), key, "%s must be 0: it ends the job", key);
 }
 
-static void cap_overall(const struct reader *reader, const struct yaml_node *node)
+static void cap_overall(struct reader *reader, const struct yaml_node *node)
 {
 	struct timeout_spec *overall = &reader->description->timeouts[TIMEOUT_OVERALL];
-	uint64_t limit_us = fact_us(reader, "limits", "overall", DURATION_INFINITE);
-	char text[48];
+	uint64_t limit_us = reader_fact_us(reader, "limits", "overall", DURATION_INFINITE);
+	char own[48], limit[48];
 
 	if (overall->limit_us <= limit_us)
 		return;
-	if (node && !yaml_is_null(node))
-		problems_add_at(
-			reader->problems, node, "timeouts.overall",
-			"timeouts.overall is over the limit of this gateway, limits.overall = %s",
-			text_format_duration(text, sizeof(text), limit_us));
+	(void)text_format_duration(limit, sizeof(limit), limit_us);
+	if (node && !yaml_is_null(node) && overall->limit_us == DURATION_INFINITE)
+		reader_fault(reader, node, "timeouts.overall",
+			     "timeouts.overall has no limit, this lab's limits.overall is %s",
+			     limit);
+	else if (node && !yaml_is_null(node))
+		reader_fault(reader, node, "timeouts.overall",
+			     "timeouts.overall is %s, this lab's limits.overall is %s",
+			     text_format_duration(own, sizeof(own), overall->limit_us), limit);
 	overall->limit_us = limit_us;
 }
 
-static void read_watchdogs(const struct reader *reader, const struct yaml_node *node)
+static void read_watchdogs(struct reader *reader, const struct yaml_node *node)
 {
 	char path[KEY_SIZE];
 
@@ -177,7 +210,7 @@ static void read_watchdogs(const struct reader *reader, const struct yaml_node *
 	}
 }
 
-void reader_timeouts(const struct reader *reader, const struct yaml_node *node)
+void reader_timeouts(struct reader *reader, const struct yaml_node *node)
 {
 	static const char *const known[] = { "overall",
 					     "infra_setup",
@@ -193,18 +226,15 @@ void reader_timeouts(const struct reader *reader, const struct yaml_node *node)
 	for (size_t i = 0; i < TIMEOUT_NAMES; i++)
 		specs[i].limit_us = DURATION_INFINITE;
 	specs[TIMEOUT_OVERALL].limit_us =
-		fact_us(reader, "timeouts", "overall", DEFAULT_OVERALL_US);
+		reader_fact_us(reader, "timeouts", "overall", DEFAULT_OVERALL_US);
 	specs[TIMEOUT_INFRA_TEARDOWN].limit_us =
-		fact_us(reader, "timeouts", "infra_teardown", DEFAULT_TEARDOWN_US);
-	if (yaml_get(node, "firmware_boot"))
-		problems_add_at(reader->problems, yaml_get(node, "firmware_boot"),
-				"timeouts.firmware_boot", "not supported: firmware_boot");
-	else if (reader_mapping(reader, node, "timeouts", known)) {
+		reader_fact_us(reader, "timeouts", "infra_teardown", DEFAULT_TEARDOWN_US);
+	if (reader_mapping(reader, node, "timeouts", known)) {
 		for (size_t i = 0; i < TIMEOUT_NAMES; i++) {
-			reader_join(path, "timeouts", timeout_name_text((enum timeout_name)i));
-			read_timeout(reader,
-				     yaml_get(node, timeout_name_text((enum timeout_name)i)), path,
-				     &specs[i]);
+			const char *name = timeout_name_text((enum timeout_name)i);
+
+			reader_join(path, "timeouts", name);
+			read_timeout(reader, yaml_get(node, name), path, &specs[i]);
 		}
 		refuse_retries(reader, node, TIMEOUT_OVERALL);
 		refuse_retries(reader, node, TIMEOUT_INFRA_TEARDOWN);

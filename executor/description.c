@@ -3,13 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/attr.h"
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/text.h"
 #include "executor/description-internal.h"
+
+enum { JOB_NAME_MAX = 200 /* bytes, as in the metadata of a submission */ };
 
 static const char *const timeout_names[TIMEOUT_NAMES] = {
 	[TIMEOUT_OVERALL] = "overall",
@@ -81,254 +81,72 @@ struct description *description_free(struct description *description)
 }
 
 CLEANUP_DEFINE(struct description *, description_free)
+CLEANUP_DEFINE(struct yaml_tree *, yaml_tree_free)
 
-/* ---- what all readers use ---- */
-
-void reader_join(char path[static KEY_SIZE], const char *parent, const char *key)
-{
-	if (parent)
-		(void)snprintf(path, KEY_SIZE, "%s.%s", parent, key);
-	else
-		(void)snprintf(path, KEY_SIZE, "%s", key);
-}
-
-char *reader_text(const struct reader *reader, const struct yaml_node *node, const char *path,
-		  size_t *ret_length)
-{
-	if (!node || yaml_is_null(node))
-		return NULL;
-	if (node->kind != YAML_SCALAR) {
-		problems_add_at(reader->problems, node, path, "%s must be a text", path);
-		return NULL;
-	}
-	return template_render(&reader->template, node, path, ret_length);
-}
-
-bool reader_mapping(const struct reader *reader, const struct yaml_node *node, const char *path,
-		    const char *const *known)
-{
-	if (!node || yaml_is_null(node))
-		return false;
-	if (node->kind != YAML_MAPPING) {
-		problems_add_at(reader->problems, node, path, "%s must be a mapping", path);
-		return false;
-	}
-	if (known)
-		yaml_check_keys(node, path, known, reader->problems);
-	return true;
-}
-
-struct watchdog *reader_watchdog(const struct reader *reader, const char *name)
+struct watchdog *reader_watchdog(struct reader *reader, const char *name)
 {
 	struct description *description = reader->description;
 	struct watchdog *grown;
+	char *copy;
 
 	for (size_t i = 0; i < description->n_watchdogs; i++)
 		if (strcmp(description->watchdogs[i].name, name) == 0)
 			return &description->watchdogs[i];
+	copy = reader_copy(reader, name);
 	grown = reallocarray(description->watchdogs, description->n_watchdogs + 1, sizeof(*grown));
-	if (!grown)
+	if (grown)
+		description->watchdogs = grown;
+	if (!grown || !copy) {
+		reader->r = -ENOMEM;
+		free(copy);
 		return NULL;
-	description->watchdogs = grown;
-	grown += description->n_watchdogs;
-	*grown = (struct watchdog){ .name = strdup(name), .timeout.limit_us = DURATION_INFINITE };
-	if (!grown->name)
-		return NULL;
-	description->n_watchdogs++;
+	}
+	grown += description->n_watchdogs++;
+	*grown = (struct watchdog){ .name = copy, .timeout.limit_us = DURATION_INFINITE };
 	return grown;
 }
 
 /* ---- the top of the file ---- */
 
-static void read_version(const struct reader *reader, const struct yaml_node *node)
+static void read_version(struct reader *reader, const struct yaml_node *node)
 {
-	if (!node)
-		return;
-	if (node->kind != YAML_SCALAR || !node->plain || strcmp(node->text, "1") != 0)
-		problems_add_at(reader->problems, node, "version",
-				"version must be the number 1: it is the only one that there is");
+	const char *text = reader_text(reader, node, "version");
+
+	if (text && strcmp(text, "1") != 0)
+		reader_fault(reader, node, "version", "version '%.32s' is not known, only 1", text);
 }
 
-static void read_name(const struct reader *reader, const struct yaml_node *node)
+static void read_name(struct reader *reader, const struct yaml_node *node)
 {
-	free_ char *name = reader_text(reader, node, "name", NULL);
-
-	if (name && (strlen(name) > 200 || !text_is_printable(name, strlen(name))))
-		problems_add_at(reader->problems, node, "name",
-				"name must be at most 200 bytes of printable text");
-	else
-		reader->description->name = take_ptr(name);
-}
-
-/* Seconds east of UTC: Z, +HH:MM, +HHMM, +HH, or nothing. */
-static bool read_zone(const char *text, long *ret_seconds)
-{
-	struct tm zone = { 0 };
-	const char *rest;
-
-	while (*text == ' ')
-		text++;
-	*ret_seconds = 0;
-	if (!*text)
-		return true;
-	rest = strptime(text, "%z", &zone);
-	*ret_seconds = zone.tm_gmtoff;
-	return rest && !*rest;
-}
-
-static bool read_date(const char *text, uint64_t *ret_us)
-{
-	struct tm date = { 0 };
-	const char *rest = strptime(text, "%Y-%m-%d", &date);
-	long zone = 0;
-	time_t seconds;
-
-	if (!rest)
-		return false;
-	if (*rest == 'T' || *rest == 't' || *rest == ' ') {
-		rest = strptime(rest + 1, "%H:%M:%S", &date);
-		if (!rest)
-			return false;
-		if (*rest == '.')
-			rest += 1 + strspn(rest + 1, "0123456789");
-	}
-	if (!read_zone(rest, &zone))
-		return false;
-	seconds = timegm(&date) - zone;
-	if (seconds < 0)
-		return false;
-	*ret_us = (uint64_t)seconds * 1000000;
-	return true;
-}
-
-static void read_deadline(const struct reader *reader, const struct yaml_node *node)
-{
-	free_ char *text = reader_text(reader, node, "deadline", NULL);
-	uint64_t *deadline = &reader->description->deadline_realtime_us;
+	const char *text = reader_text(reader, node, "name");
 
 	if (!text)
 		return;
-	if (!read_date(text, deadline))
-		problems_add_at(reader->problems, node, "deadline",
-				"deadline must be a date as 2026-12-31T23:59:59Z");
-	else if (*deadline <= clock_realtime_us() &&
-		 !json_is_true(json_object_get(reader->facts, "ignore_deadline")))
-		problems_add_at(
-			reader->problems, node, "deadline",
-			"deadline is past; run the job all the same with --ignore-deadline");
+	if (strlen(text) > JOB_NAME_MAX || !text_is_printable(text, strlen(text)))
+		reader_fault(reader, node, "name",
+			     "name must be one line of printable text, at most %d bytes",
+			     JOB_NAME_MAX);
+	reader->description->name = reader_copy(reader, text);
 }
 
-static void add_tag(const struct reader *reader, char *tag)
+/* It belongs to the whole job, and reads well among the patterns too. */
+static void read_kernel_fault(struct reader *reader, const struct yaml_node *root)
 {
-	struct description *description = reader->description;
-	size_t count = 0;
-	char **grown;
+	static const char *const words[] = {
+		[KERNEL_FAULT_IGNORE] = "ignore",
+		[KERNEL_FAULT_WARN] = "warn",
+		[KERNEL_FAULT_FAIL] = "fail",
+	};
+	const struct yaml_node *top = yaml_get(root, "kernel_fault");
+	const struct yaml_node *inner =
+		yaml_get(yaml_get(root, "console_patterns"), "kernel_fault");
+	const struct yaml_node *node = top ? top : inner;
+	const char *path = top ? "kernel_fault" : "console_patterns.kernel_fault";
+	const char *text = reader_text(reader, node, path);
 
-	while (description->target_tags && description->target_tags[count])
-		count++;
-	grown = reallocarray(description->target_tags, count + 2, sizeof(*grown));
-	if (!grown || !tag) {
-		free(tag);
-		return;
-	}
-	grown[count] = tag;
-	grown[count + 1] = NULL;
-	description->target_tags = grown;
-}
-
-static void read_tags(const struct reader *reader, const struct yaml_node *node)
-{
-	const json_t *list, *value;
-	size_t i;
-
-	if (!node || yaml_is_null(node))
-		return;
-	list = template_list(&reader->template, node);
-	if (list) {
-		json_array_foreach((json_t *)(uintptr_t)list, i, value)
-			add_tag(reader, strdup(json_string_value(value)));
-		return;
-	}
-	if (node->kind != YAML_SEQUENCE) {
-		problems_add_at(reader->problems, node, "target.tags",
-				"target.tags must be a list");
-		return;
-	}
-	YAML_FOREACH(child, node) {
-		char *tag = reader_text(reader, child, "target.tags", NULL);
-
-		if (tag)
-			add_tag(reader, tag);
-	}
-}
-
-static void read_target(const struct reader *reader, const struct yaml_node *node)
-{
-	static const char *const known[] = { "id", "tags", NULL };
-
-	if (!reader_mapping(reader, node, "target", known))
-		return;
-	if (!yaml_get(node, "id") && !yaml_get(node, "tags"))
-		problems_add_at(reader->problems, node, "target", "target needs an id or tags");
-	reader->description->target_id =
-		reader_text(reader, yaml_get(node, "id"), "target.id", NULL);
-	read_tags(reader, yaml_get(node, "tags"));
-}
-
-/* Keys that a reader of the manuals, or of the reference system's, may expect here. */
-static bool explain_key(const struct reader *reader, const struct yaml_node *child)
-{
-	static const char *const later[] = { "interact", "command", "collect", "tests" };
-	static const char *const elsewhere[] = { "proxy", "imagestore" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(later); i++) {
-		if (strcmp(child->key, later[i]) == 0) {
-			problems_add(reader->problems, child->file, child->key_line,
-				     child->key_column, child->key, "not yet: %s", child->key);
-			return true;
-		}
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(elsewhere); i++) {
-		if (strcmp(child->key, elsewhere[i]) == 0) {
-			problems_add(reader->problems, child->file, child->key_line,
-				     child->key_column, child->key, "not supported: %s",
-				     child->key);
-			return true;
-		}
-	}
-	return false;
-}
-
-static void check_top_keys(const struct reader *reader, const struct yaml_node *root)
-{
-	static const char *const known[] = { "version",	   "name",	   "deadline",
-					     "target",	   "timeouts",	   "console_patterns",
-					     "deployment", "kernel_fault", NULL };
-
-	YAML_FOREACH(child, root) {
-		bool good = false;
-
-		for (const char *const *key = known; *key; key++)
-			good = good || strcmp(*key, child->key) == 0;
-		if (!good && !explain_key(reader, child)) {
-			const char *nearest = text_nearest(child->key, known);
-			char escaped[128];
-
-			problems_add(reader->problems, child->file, child->key_line,
-				     child->key_column, child->key, "unknown key '%s'%s%s%s",
-				     text_escape(escaped, sizeof(escaped), child->key,
-						 strlen(child->key)),
-				     nearest ? "; did you mean '" : "", nearest ? nearest : "",
-				     nearest ? "'?" : "");
-		}
-	}
-}
-
-static void read_kernel_fault(const struct reader *reader, const struct yaml_node *node)
-{
-	static const char *const words[] = { "ignore", "warn", "fail" };
-	free_ char *text = reader_text(reader, node, "kernel_fault", NULL);
-
+	if (top && inner)
+		reader_fault(reader, inner, "console_patterns.kernel_fault",
+			     "kernel_fault stands at the top of the file already");
 	for (size_t i = 0; text && i < ARRAY_SIZE(words); i++) {
 		if (strcmp(text, words[i]) == 0) {
 			reader->description->kernel_fault = (enum kernel_fault_policy)i;
@@ -336,72 +154,172 @@ static void read_kernel_fault(const struct reader *reader, const struct yaml_nod
 		}
 	}
 	if (text)
-		problems_add_at(reader->problems, node, "kernel_fault",
-				"kernel_fault must be fail, warn or ignore");
+		reader_fault(reader, node, path, "%s must be fail, warn or ignore", path);
 }
 
-static void read_root(const struct reader *reader, const struct yaml_node *root)
+/* A timeout whose patterns were forgotten looks like one that guards. */
+static void note_idle_watchdogs(struct reader *reader, const struct yaml_node *patterns)
 {
-	const struct yaml_node *patterns = yaml_get(root, "console_patterns");
-	const struct yaml_node *fault = yaml_get(root, "kernel_fault");
+	const struct description *description = reader->description;
 
-	check_top_keys(reader, root);
+	for (size_t i = 0; i < description->n_watchdogs; i++)
+		if (!yaml_get(yaml_get(patterns, "watchdogs"), description->watchdogs[i].name))
+			reader_note(reader,
+				    "timeouts.watchdogs.%s has no patterns of that name, so it "
+				    "never starts",
+				    description->watchdogs[i].name);
+}
+
+static void read_root(struct reader *reader, const struct yaml_node *root)
+{
+	static const char *const known[] = { "version",	   "name",	   "deadline",
+					     "target",	   "timeouts",	   "console_patterns",
+					     "deployment", "kernel_fault", NULL };
+
+	(void)reader_mapping(reader, root, NULL, known);
 	read_version(reader, yaml_get(root, "version"));
 	read_name(reader, yaml_get(root, "name"));
-	read_deadline(reader, yaml_get(root, "deadline"));
-	read_target(reader, yaml_get(root, "target"));
+	reader_deadline(reader, yaml_get(root, "deadline"));
+	reader_target(reader, yaml_get(root, "target"));
 	reader_timeouts(reader, yaml_get(root, "timeouts"));
-	if (!patterns)
-		problems_add_at(
-			reader->problems, root, "console_patterns",
-			"console_patterns is missing: they decide when a job ends, and how; {} takes the "
-			"default session_end");
-	reader_patterns(reader, patterns);
-	read_kernel_fault(reader, fault ? fault : yaml_get(patterns, "kernel_fault"));
+	if (!yaml_get(root, "console_patterns"))
+		reader_fault(reader, root, "console_patterns",
+			     "console_patterns is missing: it says when the job ends and how; {} "
+			     "ends it when the kernel powers off");
+	reader_patterns(reader, yaml_get(root, "console_patterns"));
+	note_idle_watchdogs(reader, yaml_get(root, "console_patterns"));
+	read_kernel_fault(reader, root);
 	reader_deployment(reader, yaml_get(root, "deployment"));
 }
 
-int description_parse_noting(struct description **ret, const char *text, size_t length,
-			     const json_t *facts, struct problems *problems, json_t *notes)
+/* ---- the whole ---- */
+
+/* The byte at a line and column, which counts characters; libyaml's line ends. */
+static const char *find_place(const char *text, size_t length, unsigned line, unsigned column)
+{
+	const char *at = text, *end = text + length;
+	uint32_t code;
+
+	for (; line > 1 && at < end; at++)
+		if (*at == '\n' || (*at == '\r' && (at + 1 == end || at[1] != '\n')))
+			line--;
+	for (; column > 1 && at < end; column--) {
+		size_t used = text_decode_utf8(&code, at, (size_t)(end - at));
+
+		at += used > 0 ? used : 1;
+	}
+	return at;
+}
+
+/*
+ * An unquoted {{ x }} is a mapping in a mapping's key, which is true and helps nobody: says instead
+ * what to do.
+ */
+static void explain_unquoted(const char *text, size_t length, struct problems *problems)
+{
+	for (size_t i = 0; i < problems->count; i++) {
+		struct problem *problem = &problems->items[i];
+		const char *at = find_place(text, length, problem->line, problem->column);
+		char *better;
+
+		if (problem->column < 2 || at >= text + length || *at != '{' || at[-1] != '{')
+			continue;
+		better = strdup("{{ ... }} without quotes is a YAML mapping, write "
+				"'{{ ... }}' with quotes around the whole value");
+		if (!better)
+			return;
+		free(problem->text);
+		problem->text = better;
+		problem->column--;
+	}
+}
+
+int description_parse_yaml(struct yaml_tree **ret, const char *text, size_t length,
+			   struct problems *problems)
+{
+	cleanup_(yaml_tree_freep) struct yaml_tree *tree = NULL;
+	const struct yaml_node *root;
+	int r;
+
+	r = yaml_parse(&tree, NULL, text, length, &yaml_default_limits, problems);
+	if (r == -EBADMSG)
+		explain_unquoted(text, length, problems);
+	if (r < 0)
+		return r;
+	root = yaml_root(tree);
+	if (root->kind != YAML_MAPPING) {
+		problems_add_at(problems, root, NULL,
+				yaml_is_null(root)
+					? "the job file is empty"
+					: "a job file is a mapping of keys, this is a %s",
+				root->kind == YAML_SEQUENCE ? "list" : "single value");
+		return -EBADMSG;
+	}
+	*ret = take_ptr(tree);
+	return 0;
+}
+
+static int read_part(struct description **ret, const struct description_source *source,
+		     const struct yaml_node *node, const char *path,
+		     void (*read)(struct reader *reader, const struct yaml_node *node))
 {
 	cleanup_(description_freep) struct description *description =
 		calloc(1, sizeof(*description));
+	const struct template_config config = {
+		.facts = source->facts,
+		.guess = json_is_true(json_object_get(source->facts, "without_daemon")),
+		.skip = reader_is_refused,
+	};
 	struct reader reader = {
 		.description = description,
-		.facts = facts,
-		.template = {
-			.facts = facts,
-			.lenient = json_is_true(json_object_get(facts, "without_daemon")),
-			.problems = problems,
-			.notes = notes,
-		},
-		.problems = problems,
+		.facts = source->facts,
+		.problems = source->problems,
+		.notes = source->notes,
+		.check_only = source->check_only,
 	};
-	struct yaml_tree *tree = NULL;
 	int r;
 
 	if (!description)
 		return -ENOMEM;
 	description->deadline_realtime_us = DURATION_INFINITE;
-	r = yaml_parse(&tree, NULL, text, length, &yaml_default_limits, problems);
-	if (r < 0)
-		return r;
-	if (yaml_root(tree)->kind == YAML_MAPPING)
-		read_root(&reader, yaml_root(tree));
-	else
-		problems_add_at(problems, yaml_root(tree), NULL, "a job file is a mapping%s",
-				yaml_is_null(yaml_root(tree)) ? "; this one is empty" : "");
-	yaml_tree_free(tree);
-	if (problems_any(problems)) {
-		problems_sort(problems);
+	if (node) {
+		r = template_render(&reader.rendering, &config, node, path, source->problems,
+				    source->notes);
+		if (r < 0)
+			return r;
+		read(&reader, yaml_root(reader.rendering.tree));
+		rendering_done(&reader.rendering);
+	}
+	if (reader.r < 0)
+		return reader.r;
+	if (problems_any(source->problems)) {
+		problems_sort(source->problems);
 		return -EBADMSG;
 	}
 	*ret = take_ptr(description);
 	return 0;
 }
 
+int description_read(struct description **ret, const struct description_source *source)
+{
+	return read_part(ret, source, source->root, NULL, read_root);
+}
+
+int description_read_target(struct description **ret, const struct description_source *source)
+{
+	return read_part(ret, source, yaml_get(source->root, "target"), "target", reader_target);
+}
+
 int description_parse(struct description **ret, const char *text, size_t length,
 		      const json_t *facts, struct problems *problems)
 {
-	return description_parse_noting(ret, text, length, facts, problems, NULL);
+	cleanup_(yaml_tree_freep) struct yaml_tree *tree = NULL;
+	int r;
+
+	r = description_parse_yaml(&tree, text, length, problems);
+	if (r < 0)
+		return r;
+	return description_read(ret, &(struct description_source){ .root = yaml_root(tree),
+								   .facts = facts,
+								   .problems = problems });
 }

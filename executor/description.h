@@ -12,8 +12,6 @@
 
 /* A job file, rendered and checked: what the executor acts on. See dut-job(5). */
 
-enum { TIMEOUT_INFINITE_RETRIES = 0 };
-
 #define DURATION_INFINITE UINT64_MAX
 
 /* The timeouts of a job that have a name of their own; watchdogs come beside them. */
@@ -71,8 +69,9 @@ enum kernel_fault_policy { KERNEL_FAULT_IGNORE, KERNEL_FAULT_WARN, KERNEL_FAULT_
 struct description {
 	char *name;		       /* or NULL */
 	uint64_t deadline_realtime_us; /* DURATION_INFINITE: none */
+	bool has_target;	       /* one without id and tags takes any DUT */
 	char *target_id;	       /* or NULL */
-	char **target_tags;	       /* ends with NULL */
+	char **target_tags;	       /* NULL, or ends with NULL */
 	struct timeout_spec timeouts[TIMEOUT_NAMES];
 	struct watchdog *watchdogs;
 	size_t n_watchdogs;
@@ -84,11 +83,18 @@ struct description {
 
 /*
  * What templates and checks may use: one object, as dutd writes it into job.json and gives it to
- * --validate:
- *   {"dut": {"id", "tags": [], "mac", "tty", "variables": {}, "deploy": "qemu"|null},
- *    "job": {"id", "name"}, "environ": {}, "variables": {}, "timeouts": {"overall": US,
- * "infra_teardown": US}, "limits": {"overall": US}, "without_daemon": BOOL, "ignore_deadline":
- * BOOL} Everything may be absent.
+ * --validate. Everything may be absent.
+ *
+ *   dut              {"id", "aliases": [], "tags": [], "mac", "tty", "variables": {},
+ *                    "deploy": DRIVER|null}; without "deploy" that is not checked
+ *   job              {"id", "name"}
+ *   environ          {NAME: TEXT}, the submitter's
+ *   variables        {NAME: TEXT or list}, the lab's; those of the DUT go first
+ *   timeouts         {"overall": US, "infra_teardown": US}, the defaults
+ *   limits           {"overall": US}
+ *   file_roots       [absolute paths], where file: URLs may point; without it anywhere
+ *   without_daemon   true: names that only the daemon knows get a placeholder
+ *   ignore_deadline  true: a deadline may be past
  */
 
 /*
@@ -102,10 +108,16 @@ int description_parse(struct description **ret, const char *text, size_t length,
 struct description *description_free(struct description *description);
 
 /*
- * The program's other life: `dut-executor --validate` reads {"v": 1, "job": TEXT, "target": {"id",
- * "tags"}|null, "duts": [facts.dut ...], and the other members of facts} from fd 0 and prints
- * {"v": 1, "target": {"id", "tags"}, "name", "deadline", "duts": [ids that can take it], "notes":
- * [TEXT], "needs": {"bucket": [paths]}, "errors": [{"line", "column", "text", "key"}]}. "target"
- * overrides the job's own. Returns an exit code: 0 also when there are errors in the job.
+ * The program's other life, `dut-executor --validate`: reads a question from fd 0 and prints the
+ * answer, each one JSON object.
+ *
+ *   question  {"v": 1, "job": TEXT, "target": {"id", "tags"}|null, "duts": [facts.dut ...], and the
+ *             other members of facts}; target goes before the job's own
+ *   answer    {"v": 1, "target": {"id", "tags"}, "name", "deadline": US of the wall clock,
+ *             "duts": [ids that can take it], "notes": [TEXT], "needs": {"bucket": [paths]},
+ *             "errors": [{"line", "column", "text", "key"}]}; what is not known is null. Where no
+ *             DUT fits the target the error has "no_match": "id", "tags" or "none" as well.
+ *
+ * Returns an exit code: 0 also when there are errors in the job, 65 for what is no question.
  */
 int validate_main(void);

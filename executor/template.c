@@ -1,242 +1,396 @@
 /* SPDX-License-Identifier: MIT */
 #include "executor/template.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/attr.h"
 #include "base/cleanup.h"
-#include "base/text.h"
+#include "base/yaml-tree.h"
+#include "executor/template-names.h"
 
-enum { NAME_SIZE = 160 };
-
-/* The reference system's names for what has a name of ours. */
-static const struct {
-	const char *old, *name;
-} old_names[] = {
-	{ "machine_id", "dut.id" },
-	{ "machine_tags", "dut.tags" },
-	{ "local_tty_device", "dut.tty" },
+enum {
+	NAME_SIZE = 128,
+	PATH_SIZE = 256,
+	RENDERED_BYTES_MAX = 4 << 20, /* of all values: a short job can name a long one often */
 };
 
-/* Names of the reference system's object store, which dutd does not have. */
-static const char *const bucket_names[] = { "job_bucket", "job_bucket_access_key",
-					    "job_bucket_secret_key", "minio_url" };
-
-static const char *const known_names[] = {
-	"dut.id",	    "dut.tags",	 "dut.mac",    "dut.tty",
-	"dut.variables.X",  "job.id",	 "job.name",   "job.bucket.url",
-	"job.bucket.token", "environ.X", "machine_id", "machine_tags",
-	"local_tty_device", NULL
+struct renderer {
+	const struct template_config *config;
+	struct rendering *rendering;
+	struct problems *problems;
+	json_t *notes;
+	size_t bytes; /* of values so far */
+	bool full;    /* that they were too many has been said */
+	/* Of the scalar at hand: */
+	const struct yaml_node *node;
+	const char *path;
+	bool unsure;
 };
 
-static bool is_name_char(char c)
+#define fault(renderer, ...)        \
+	((renderer)->unsure = true, \
+	 problems_add_at((renderer)->problems, (renderer)->node, (renderer)->path, __VA_ARGS__))
+
+void rendering_done(struct rendering *rendering)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       c == '_' || c == '.' || c == '-';
+	(void)yaml_tree_free(rendering->tree);
+	free(rendering->unsure);
+	*rendering = (struct rendering){ 0 };
 }
 
-/* The name between {{ and }}, without blanks around it; false when it is none. */
-static bool read_name(const char *text, size_t length, char name[NAME_SIZE])
+bool rendering_unsure(const struct rendering *rendering, const struct yaml_node *node)
 {
-	while (length > 0 && (*text == ' ' || *text == '\t')) {
-		text++;
-		length--;
-	}
-	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
-		length--;
-	if (length == 0 || length >= NAME_SIZE)
-		return false;
-	for (size_t i = 0; i < length; i++)
-		if (!is_name_char(text[i]))
-			return false;
-	memcpy(name, text, length);
+	for (size_t i = 0; i < rendering->n_unsure; i++)
+		if (rendering->unsure[i].node == node)
+			return true;
+	return false;
+}
+
+static int note_unsure(struct rendering *rendering, const struct yaml_node *node)
+{
+	struct unsure_node *grown =
+		reallocarray(rendering->unsure, rendering->n_unsure + 1, sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	rendering->unsure = grown;
+	grown[rendering->n_unsure++] = (struct unsure_node){ node };
+	return 0;
+}
+
+/* ---- names ---- */
+
+static bool is_name_byte(char byte)
+{
+	return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+	       (byte >= '0' && byte <= '9') || byte == '_' || byte == '.' || byte == '-';
+}
+
+/* Reads " NAME }}" and returns what stands behind it, or NULL. */
+static const char *read_name(const char *at, const char *end, char name[static NAME_SIZE])
+{
+	size_t length = 0;
+
+	while (at < end && (*at == ' ' || *at == '\t'))
+		at++;
+	while (at < end && is_name_byte(*at) && length < NAME_SIZE - 1)
+		name[length++] = *at++;
 	name[length] = '\0';
-	return true;
+	while (at < end && (*at == ' ' || *at == '\t'))
+		at++;
+	if (length == 0 || name[0] == '-' || end - at < 2 || memcmp(at, "}}", 2) != 0)
+		return NULL;
+	return at + 2;
 }
 
-static const json_t *get_path(const json_t *object, const char *path)
+static void add_note(struct renderer *renderer, const char *text)
 {
-	const char *dot = strchr(path, '.');
-	char first[NAME_SIZE];
+	const json_t *note;
+	size_t i;
 
-	if (!dot)
-		return json_object_get(object, path);
-	(void)snprintf(first, sizeof(first), "%.*s", (int)(dot - path), path);
-	return get_path(json_object_get(object, first), dot + 1);
+	json_array_foreach(renderer->notes, i, note)
+		if (strcmp(json_string_value(note), text) == 0)
+			return;
+	(void)json_array_append_new(renderer->notes, json_string(text));
 }
 
-/* A variable's own name may hold dots: what follows the prefix is one key. */
-static const json_t *look_up(const struct template *template, const char *name)
+/* The value of a name; NULL after a problem, and for a placeholder. */
+static const json_t *find_value(struct renderer *renderer, const char *name)
 {
-	const json_t *dut = json_object_get(template->facts, "dut");
+	const json_t *value = template_names_find(renderer->config->facts, name);
+	struct error why;
+	bool daemon_knows;
+
+	if (value)
+		return value;
+	daemon_knows = template_names_explain(name, renderer->config->facts, &why);
+	if (daemon_knows && renderer->config->guess) {
+		renderer->unsure = true;
+		(void)error_set(&why, 0, "{{ %s }} is not known without the daemon", name);
+		add_note(renderer, why.text);
+		return NULL;
+	}
+	fault(renderer, "%s: %s", renderer->path, why.text);
+	return NULL;
+}
+
+static void write_value(struct renderer *renderer, FILE *file, const char *name,
+			const json_t *value)
+{
+	const json_t *item;
+	size_t i;
+
+	if (json_is_string(value)) {
+		(void)fwrite(json_string_value(value), 1, json_string_length(value), file);
+	} else if (json_is_array(value)) {
+		json_array_foreach(value, i, item) {
+			if (i > 0)
+				(void)fputc(',', file);
+			write_value(renderer, file, name, item);
+		}
+	} else if (json_is_object(value)) {
+		fault(renderer, "%s: {{ %s }} is a mapping, name one of its members",
+		      renderer->path, name);
+	} else {
+		(void)json_dumpf(value, file, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+	}
+}
+
+/* ---- scalars ---- */
+
+/* Blocks and comments of Jinja2: taken as text they would change what a job does without a word. */
+static void refuse_blocks(struct renderer *renderer)
+{
+	const struct yaml_node *node = renderer->node;
+	const char *end = node->text + node->length, *at = node->text;
+	const char *comment = memmem(at, node->length, "{#", 2);
+
+	while ((at = memmem(at, (size_t)(end - at), "{%", 2))) {
+		at += 2;
+		while (at < end && strchr("-+ \t\n", *at) && *at)
+			at++;
+		if (at < end && ((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z')) &&
+		    memmem(at, (size_t)(end - at), "%}", 2)) {
+			fault(renderer, "%s: {%% ... %%} is not supported, only {{ dotted.name }}",
+			      renderer->path);
+			break;
+		}
+	}
+	if (comment && memmem(comment, (size_t)(end - comment), "#}", 2))
+		fault(renderer, "%s: {# ... #} is not supported, only {{ dotted.name }}",
+		      renderer->path);
+}
+
+/* Renders what stands behind "{{"; returns where to go on. */
+static const char *render_name(struct renderer *renderer, const char *at, const char *end,
+			       FILE *file)
+{
+	char name[NAME_SIZE];
+	const char *behind = read_name(at, end, name);
 	const json_t *value;
 
-	for (size_t i = 0; i < ARRAY_SIZE(old_names); i++)
-		if (strcmp(name, old_names[i].old) == 0)
-			return get_path(template->facts, old_names[i].name);
-	if (strncmp(name, "environ.", 8) == 0)
-		return json_object_get(json_object_get(template->facts, "environ"), name + 8);
-	if (strncmp(name, "dut.variables.", 14) == 0)
-		return json_object_get(json_object_get(dut, "variables"), name + 14);
-	if (strncmp(name, "dut.", 4) == 0 || strncmp(name, "job.", 4) == 0)
-		return get_path(template->facts, name);
-	value = json_object_get(json_object_get(dut, "variables"), name);
-	return value ? value : json_object_get(json_object_get(template->facts, "variables"), name);
-}
+	if (!behind) {
+		const char *close = memmem(at, (size_t)(end - at), "}}", 2);
 
-/* Why a name has no value; false when a lenient rendering takes it on trust. */
-static bool explain(const struct template *template, const struct yaml_node *node, const char *key,
-		    const char *name)
-{
-	const char *nearest;
-	char note[NAME_SIZE + 64];
-
-	for (size_t i = 0; i < ARRAY_SIZE(bucket_names); i++) {
-		if (strcmp(name, bucket_names[i]) == 0) {
-			problems_add_at(
-				template->problems, node, key,
-				"{{ %s }}: there is no object store; the job's bucket is at "
-				"{{ job.bucket.url }}",
-				name);
-			return true;
-		}
+		if (close)
+			fault(renderer,
+			      "%s: only {{ dotted.name }} can stand here, no filter and no "
+			      "expression; a literal '{{' is written '{{{{'",
+			      renderer->path);
+		else
+			fault(renderer, "%s: '{{' without '}}'; a literal '{{' is written '{{{{'",
+			      renderer->path);
+		return close ? close + 2 : end;
 	}
-	if (strcmp(name, "job.bucket.url") == 0 || strcmp(name, "job.bucket.token") == 0) {
-		problems_add_at(template->problems, node, key, "not yet: {{ %s }}", name);
-		return true;
-	}
-	if (template->lenient && (!strchr(name, '.') || strncmp(name, "dut.", 4) == 0)) {
-		(void)snprintf(note, sizeof(note), "{{ %s }} is known to the daemon only", name);
-		if (template->notes)
-			(void)json_array_append_new(template->notes, json_string(note));
-		return false;
-	}
-	if (strncmp(name, "environ.", 8) == 0) {
-		problems_add_at(template->problems, node, key,
-				"{{ %s }}: no such variable was given; set it with --var %s=VALUE",
-				name, name + 8);
-		return true;
-	}
-	for (const char *const *known = known_names; *known; known++) {
-		if (strcmp(name, *known) == 0) {
-			problems_add_at(template->problems, node, key,
-					"{{ %s }}: this DUT's configuration has none", name);
-			return true;
-		}
-	}
-	nearest = text_nearest(name, known_names);
-	problems_add_at(template->problems, node, key, "{{ %s }} is not known%s%s%s", name,
-			nearest ? "; did you mean " : "", nearest ? nearest : "",
-			nearest ? "?" : "");
-	return true;
-}
-
-/* The value as a text, to be freed; NULL after a problem. */
-static char *value_text(const struct template *template, const struct yaml_node *node,
-			const char *key, const char *name)
-{
-	const json_t *value = look_up(template, name);
-	char *text = NULL;
-
-	if (json_is_string(value))
-		return strdup(json_string_value(value));
-	if (json_is_integer(value)) {
-		if (asprintf(&text, "%" JSON_INTEGER_FORMAT, json_integer_value(value)) < 0)
-			return NULL;
-		return text;
-	}
-	if (json_is_boolean(value))
-		return strdup(json_is_true(value) ? "true" : "false");
-	if (json_is_array(value)) {
-		problems_add_at(template->problems, node, key,
-				"{{ %s }} is a list: it must be the whole of its text, in a list",
-				name);
-		return NULL;
-	}
-	if (explain(template, node, key, name))
-		return NULL;
-	return strdup("X");
-}
-
-struct output {
-	FILE *file;
-	char *text;
-	size_t length;
-};
-
-/* Renders from *at on, behind a "{{" that is none of the escaped ones. False after a problem. */
-static bool render_name(const struct template *template, const struct yaml_node *node,
-			const char *key, const char **at, const char *end, struct output *output)
-{
-	const char *close = memmem(*at, (size_t)(end - *at), "}}", 2);
-	free_ char *value = NULL;
-	char name[NAME_SIZE];
-
-	if (!close) {
-		problems_add_at(template->problems, node, key,
-				"'{{' without '}}'; a literal '{{' is written '{{{{'");
-		*at = end;
-		return false;
-	}
-	if (!read_name(*at, (size_t)(close - *at), name)) {
-		problems_add_at(
-			template->problems, node, key,
-			"only {{ dotted.name }} can stand in a template, without filters and expressions; a "
-			"literal '{{' is written '{{{{'");
-		*at = close + 2;
-		return false;
-	}
-	*at = close + 2;
-	value = value_text(template, node, key, name);
+	value = find_value(renderer, name);
 	if (value)
-		(void)fputs(value, output->file);
-	return value;
+		write_value(renderer, file, name, value);
+	return behind;
 }
 
-char *template_render(const struct template *template, const struct yaml_node *node,
-		      const char *key, size_t *ret_length)
+static void render_text(struct renderer *renderer, FILE *file)
 {
-	const char *at = node->text, *end = node->text + node->length;
-	struct output output = { 0 };
-	bool good = true;
+	const char *at = renderer->node->text, *end = at + renderer->node->length;
 
-	output.file = open_memstream(&output.text, &output.length);
-	if (!output.file)
-		return NULL;
 	while (at < end) {
 		const char *open = memmem(at, (size_t)(end - at), "{{", 2);
 
-		(void)fwrite(at, 1, (size_t)((open ? open : end) - at), output.file);
+		(void)fwrite(at, 1, (size_t)((open ? open : end) - at), file);
 		if (!open)
-			break;
+			return;
 		at = open + 2;
-		if (end - at >= 2 && at[0] == '{' && at[1] == '{') {
-			(void)fputs("{{", output.file);
+		if (end - at >= 2 && memcmp(at, "{{", 2) == 0) {
+			(void)fputs("{{", file);
 			at += 2;
 		} else {
-			good = render_name(template, node, key, &at, end, &output) && good;
+			at = render_name(renderer, at, end, file);
 		}
 	}
-	if (fclose(output.file) != 0 || !good) {
-		free(output.text);
-		return NULL;
-	}
-	if (ret_length)
-		*ret_length = output.length;
-	return output.text;
 }
 
-const json_t *template_list(const struct template *template, const struct yaml_node *node)
+static int set_text(struct renderer *renderer, struct yaml_node *node, const char *text,
+		    size_t length)
+{
+	if (length > RENDERED_BYTES_MAX - renderer->bytes) {
+		if (!renderer->full)
+			fault(renderer, "%s: from here on the values make more than %d bytes",
+			      renderer->path, RENDERED_BYTES_MAX);
+		renderer->full = renderer->unsure = true;
+		length = 0;
+	}
+	renderer->bytes += length;
+	node->text = yaml_tree_copy_text(renderer->rendering->tree, text, length);
+	node->length = length;
+	node->plain = false; /* a value that reads "null" is a text */
+	return node->text ? 0 : -ENOMEM;
+}
+
+static int render_scalar(struct renderer *renderer, struct yaml_node *node)
+{
+	char *text = NULL;
+	size_t length = 0;
+	FILE *file;
+	int r;
+
+	renderer->unsure = false;
+	refuse_blocks(renderer);
+	if (!memmem(node->text, node->length, "{{", 2))
+		return renderer->unsure ? note_unsure(renderer->rendering, node) : 0;
+	file = open_memstream(&text, &length);
+	if (!file)
+		return -ENOMEM;
+	render_text(renderer, file);
+	r = fclose(file) == 0 ? set_text(renderer, node, text, length) : -ENOMEM;
+	free(text);
+	if (r == 0 && renderer->unsure)
+		r = note_unsure(renderer->rendering, node);
+	return r;
+}
+
+/* The list that a scalar names and nothing else, or NULL. */
+static const json_t *named_list(const struct renderer *renderer, const struct yaml_node *node)
+{
+	const char *end = node->text ? node->text + node->length : NULL;
+	char name[NAME_SIZE];
+	const json_t *value;
+
+	if (node->kind != YAML_SCALAR || node->length < 4 || memcmp(node->text, "{{", 2) != 0 ||
+	    read_name(node->text + 2, end, name) != end)
+		return NULL;
+	value = template_names_find(renderer->config->facts, name);
+	return json_is_array(value) ? value : NULL;
+}
+
+/* ---- trees ---- */
+
+static struct yaml_node *copy_node(const struct renderer *renderer, const struct yaml_node *node)
+{
+	struct yaml_node *copy = yaml_tree_alloc(renderer->rendering->tree, sizeof(*copy));
+
+	if (!copy)
+		return NULL;
+	*copy = *node;
+	copy->next = NULL;
+	return copy;
+}
+
+/* Puts an item for each value of a list at *link, and moves link behind the last one. */
+static int add_items(struct renderer *renderer, const struct yaml_node *node, const json_t *list,
+		     struct yaml_node ***link)
 {
 	const json_t *value;
-	char name[NAME_SIZE];
+	size_t i;
 
-	if (node->kind != YAML_SCALAR || node->length < 5 || strncmp(node->text, "{{", 2) != 0 ||
-	    strcmp(node->text + node->length - 2, "}}") != 0 ||
-	    !read_name(node->text + 2, node->length - 4, name))
-		return NULL;
-	value = look_up(template, name);
-	return json_is_array(value) ? value : NULL;
+	json_array_foreach(list, i, value) {
+		struct yaml_node *item = copy_node(renderer, node);
+		const char *text = json_string_value(value);
+		free_ char *number = text ? NULL : json_dumps(value, JSON_ENCODE_ANY);
+		int r;
+
+		if (!item || (!text && !number))
+			return -ENOMEM;
+		item->key = NULL;
+		r = set_text(renderer, item, text ? text : number, strlen(text ? text : number));
+		if (r < 0)
+			return r;
+		**link = item;
+		*link = &item->next;
+	}
+	return 0;
+}
+
+static void join(char path[static PATH_SIZE], const char *parent, const struct yaml_node *child,
+		 size_t index)
+{
+	if (!child->key)
+		(void)snprintf(path, PATH_SIZE, "%s[%zu]", parent ? parent : "", index);
+	else
+		(void)snprintf(path, PATH_SIZE, "%s%s%s", parent ? parent : "", parent ? "." : "",
+			       child->key);
+}
+
+static int render_node(struct renderer *renderer, struct yaml_node **ret,
+		       const struct yaml_node *node, const char *path);
+
+static int render_children(struct renderer *renderer, struct yaml_node *parent,
+			   const struct yaml_node *original, const char *path)
+{
+	struct yaml_node **link = &parent->first;
+	size_t index = 0;
+
+	*link = NULL;
+	YAML_FOREACH(child, original) {
+		const json_t *list =
+			original->kind == YAML_SEQUENCE ? named_list(renderer, child) : NULL;
+		char child_path[PATH_SIZE];
+		int r;
+
+		join(child_path, path, child, index++);
+		if (list) {
+			renderer->node = child;
+			renderer->path = child_path;
+			r = add_items(renderer, child, list, &link);
+		} else if (child->key && renderer->config->skip &&
+			   renderer->config->skip(path, child->key)) {
+			*link = copy_node(renderer, child);
+			r = *link ? 0 : -ENOMEM;
+		} else {
+			r = render_node(renderer, link, child, child_path);
+		}
+		if (r < 0)
+			return r;
+		if (*link)
+			link = &(*link)->next;
+	}
+	return 0;
+}
+
+static int render_node(struct renderer *renderer, struct yaml_node **ret,
+		       const struct yaml_node *node, const char *path)
+{
+	struct yaml_node *copy = copy_node(renderer, node);
+	const json_t *list = named_list(renderer, node);
+	struct yaml_node **link;
+
+	if (!copy)
+		return -ENOMEM;
+	*ret = copy;
+	if (node->kind != YAML_SCALAR)
+		return render_children(renderer, copy, node, path);
+
+	renderer->node = node;
+	renderer->path = path ? path : "this";
+	if (!list)
+		return render_scalar(renderer, copy);
+	copy->kind = YAML_SEQUENCE;
+	copy->text = NULL;
+	copy->length = 0;
+	renderer->unsure = false;
+	link = &copy->first;
+	return add_items(renderer, node, list, &link);
+}
+
+int template_render(struct rendering *ret, const struct template_config *config,
+		    const struct yaml_node *node, const char *path, struct problems *problems,
+		    json_t *notes)
+{
+	cleanup_(rendering_done) struct rendering rendering = { .tree = yaml_tree_new() };
+	struct renderer renderer = {
+		.config = config,
+		.rendering = &rendering,
+		.problems = problems,
+		.notes = notes,
+	};
+	int r;
+
+	if (!rendering.tree)
+		return -ENOMEM;
+	r = render_node(&renderer, &rendering.tree->root, node, path);
+	if (r < 0)
+		return r;
+	*ret = rendering;
+	rendering = (struct rendering){ 0 };
+	return 0;
 }

@@ -8,7 +8,7 @@ import os
 import common
 
 # The licence itself, prose, and inputs of tests that have to be exactly what they are.
-EXEMPT = ('LICENSE', '*.md', 'tests/*/data/*', 'tests/fuzz/corpus/*')
+EXEMPT = ('LICENSE', '*.md', 'tests/data/*', 'tests/*/data/*', 'tests/fuzz/corpus/*')
 
 LINE = 'SPDX-License-Identifier: MIT'
 

@@ -9,7 +9,7 @@ import re
 import common
 
 # Inputs of tests have to be exactly what they are: CR LF, no last newline, rubbish.
-EXEMPT = ('tests/*/data/*', 'tests/fuzz/corpus/*')
+EXEMPT = ('tests/data/*', 'tests/*/data/*', 'tests/fuzz/corpus/*')
 
 # Written so that this file does not find itself.
 WORDS = (
