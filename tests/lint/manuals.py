@@ -39,6 +39,16 @@ def known_keys(text):
     return strings_of(r'\b(?:known|\w*keys)\[\]\s*=\s*\{(.*?)\}', text)
 
 
+def template_names(text):
+    return strings_of(r'\bfixed_names\[\]\s*=\s*\{(.*?)\}', text)
+
+
+def reasons(text):
+    """The table of base/protocol.c; what ends in a colon or dot is followed by a name."""
+    for name in re.findall(r'\{\s*"([^"]+)",\s*JOB_\w+,\s*JOB_\w+\s*\}', text):
+        yield name.rstrip(':.')
+
+
 def routes(text):
     return re.findall(r'"(/api/v1/[^"]*)"', text)
 
@@ -53,8 +63,16 @@ RULES = (
     ('cli/*.h', dut_options, 'cli/dut.1.scd'),
     ('cli/*.c', dut_verbs, 'cli/dut.1.scd'),
     ('executor/main.c', getopt_options, 'executor/dut-executor.8.scd'),
+    ('executor/jobsock.c', routes, 'executor/dut-executor.8.scd'),
     ('executor/description*.c', known_keys, 'executor/dut-job.5.scd'),
+    ('executor/template-names.c', template_names, 'executor/dut-job.5.scd'),
+    ('base/protocol.c', reasons, 'executor/dut-job.5.scd'),
 )
+
+
+def plain(manual):
+    """Without scdoc's _underlining_ and its backslashes."""
+    return re.sub(r'(?<![\w\\])_((?:\\_|[^_\n])+)_(?!\w)', r'\1', manual).replace('\\', '')
 
 
 def mentions(manual, word):
@@ -74,7 +92,7 @@ def check(root):
                 yield f'{path}:1: the manual of {pattern} is missing'
             missing.add(path)
             continue
-        manual = common.read(root, path).replace('\\', '')
+        manual = plain(common.read(root, path))
         for source in matching:
             for word in sorted(set(extract(common.read(root, source)))):
                 if not mentions(manual, word):

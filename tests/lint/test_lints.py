@@ -156,6 +156,12 @@ class Manuals(LintTest):
                  'dut/dutd.yaml.5.scd', 'script'),
                 ('dut/api.c', '{ "GET", "/api/v1/dut/{id}", f }', 'dut/dutd-api.7.scd',
                  '/api/v1/dut/{id}'),
+                ('executor/jobsock.c', '.path = "/api/v1/state"', 'executor/dut-executor.8.scd',
+                 '/api/v1/state'),
+                ('executor/template-names.c', 'const fixed_names[] = { "dut.tty" };',
+                 'executor/dut-job.5.scd', 'dut.tty'),
+                ('base/protocol.c', '{ "timeout:overall", JOB_FAIL, JOB_FAIL },',
+                 'executor/dut-job.5.scd', 'timeout:overall'),
                 ('cli/run.c', '{ "bucket", "DIR|TAR", OPTION_TEXT, &b, "files" }',
                  'cli/dut.1.scd', '--bucket'),
                 ('cli/run.c', 'const struct verb verb_run = {\n\t.name = "run",', 'cli/dut.1.scd',
@@ -165,6 +171,7 @@ class Manuals(LintTest):
                                 f'does not mention {word} ({source})')
                 escaped = word.replace('_', '\\_')
                 self.assert_none(manuals, {source: content, manual: f'*{escaped}* is\n'})
+                self.assert_none(manuals, {source: content, manual: f'a _{escaped}_, or\n'})
                 self.assert_one(manuals, {source: content}, 'is missing')
 
     def test_what_is_not_there_yet_needs_no_words(self):

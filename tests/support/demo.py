@@ -119,7 +119,8 @@ class Demo:
             signal.signal(number, self.on_signal)
 
     def run_job(self, daemon):
-        environment = dict(os.environ, DUT_SOCKET=daemon.socket)
+        environment = dict(os.environ, DUT_SOCKET=daemon.socket,
+                           DUT_LIBEXEC_DIR=os.path.join(BUILD, 'libexec'))
         say(f'dut run {os.path.relpath(self.job)}')
         with subprocess.Popen([DUT, 'run', self.job, *self.options], env=environment) as process:
             self.running = process
@@ -139,8 +140,18 @@ class Demo:
         subprocess.run([DUT, 'cancel', 'demo'], env=environment, check=False, timeout=STOP_SECONDS,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def tell(self, status, seconds):
+    def result_identity(self):
+        """Differs once this job has brought a result: the folder may hold an older one."""
         try:
+            found = os.stat(os.path.join(self.results, 'result.json'))
+            return found.st_ino, found.st_mtime_ns
+        except OSError:
+            return None
+
+    def tell(self, status, seconds, before):
+        try:
+            if self.result_identity() == before:
+                raise ValueError('no result of this job')
             with open(os.path.join(self.results, 'result.json'), encoding='utf-8') as file:
                 result = json.load(file)
         except (OSError, ValueError):
@@ -157,12 +168,13 @@ class Demo:
         accel = accelerator()
         write_configuration(folder, accel)
         daemon = Daemon(folder, os.path.join(BUILD, 'dut', 'dutd'), os.path.join(BUILD, 'libexec'))
+        before = self.result_identity()
         started = time.monotonic()
         say(f'dutd with the board "demo" (QEMU, {accel}) in {folder}')
         try:
             daemon.start()
             status = self.run_job(daemon)
-            self.tell(status, time.monotonic() - started)
+            self.tell(status, time.monotonic() - started, before)
             return status
         except NotReady as error:
             say(str(error))
