@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "dut/board.h"
+#include "dut/daemon.h"
+#include "dut/lease.h"
+#include "dut/submit.h"
+
+/*
+ * A board's way through a job: taken, given to an executor, taken back with the lock, concluded by
+ * what lies in the job's folder, switched off. Recovery after a crash of dutd is the same code, run
+ * when the lock is ours.
+ */
+
+static const uint64_t OFF_RETRY_US = UINT64_C(10) * 1000000;
+static const uint64_t LOCK_RETRY_US = 1000000;
+
+static void switch_off(struct board *board);
+
+static void read_lines(struct board *board)
+{
+	struct error err;
+
+	for (size_t i = 0; i < board->n_lines; i++)
+		if (line_read(board->lines[i], &err) < 0)
+			log_board(board->config->id, LOG_ERR, "console %s: %s",
+				  line_name(board->lines[i]), err.text);
+}
+
+void board_give_back(struct board *board)
+{
+	board->job = NULL;
+	board->starting = false;
+	board->on_started = NULL;
+	read_lines(board);
+}
+
+/* ---- the off after a job ---- */
+
+static void off_is_over(struct board *board)
+{
+	struct job *job = board->job;
+
+	board->off.pending = board->off.failed = false;
+	board->off.timer = sd_event_source_disable_unref(board->off.timer);
+	board->job = NULL;
+	if (job) {
+		job->off_pending = false;
+		job->board = NULL;
+		daemon_note(board->daemon, job);
+	}
+	daemon_board_free(board->daemon, board);
+}
+
+static int on_off_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct board *board = data;
+
+	(void)source;
+	(void)usec;
+	switch_off(board);
+	return 0;
+}
+
+static void retry_off_later(struct board *board, const char *text)
+{
+	int r;
+
+	if (!board->off.failed)
+		log_board(board->config->id, LOG_ERR,
+			  "cannot be switched off, trying again every %" PRIu64 " s: %s",
+			  OFF_RETRY_US / 1000000, text);
+	board->off.failed = true;
+	submissions_retry(board->daemon); /* who waited for it to settle is told */
+	board->off.timer = sd_event_source_disable_unref(board->off.timer);
+	r = sd_event_add_time_relative(board->daemon->event, &board->off.timer, CLOCK_BOOTTIME,
+				       OFF_RETRY_US, 0, on_off_retry, board);
+	if (r < 0)
+		log_board(board->config->id, LOG_CRIT, "cannot retry the power-off: %s",
+			  strerror(-r));
+}
+
+static void on_off_done(const struct power_result *result, void *data)
+{
+	struct board *board = data;
+
+	if (!board->off.pending)
+		return;
+	if (result->error < 0 || result->state != POWER_OFF || !result->verified) {
+		retry_off_later(board, result->error < 0 ? result->text.text
+							 : "the power does not read back OFF");
+		return;
+	}
+	if (board->off.failed)
+		log_board(board->config->id, LOG_NOTICE, "is off at last");
+	off_is_over(board);
+}
+
+static void switch_off(struct board *board)
+{
+	struct error err;
+
+	if (!board->off.pending) {
+		board->off.pending = true;
+		board->off.begun_us = clock_now_us();
+	}
+	if (outlet_request(board->outlet, OUTLET_OFF, NULL, on_off_done, board, &err) < 0)
+		retry_off_later(board, err.text);
+}
+
+/* ---- a job's beginning ---- */
+
+static void tell_starter(struct board *board, int r, const char *reason)
+{
+	void (*started)(int r, const char *reason, void *data) = board->on_started;
+
+	board->on_started = NULL;
+	if (started)
+		started(r, reason, board->on_started_data);
+}
+
+/* The attempt is on disk: from here on a crash ends in board_conclude(). */
+static void on_committed(int r, const struct error *err, void *data)
+{
+	struct board *board = data;
+	struct error failure;
+
+	if (r < 0) {
+		board_conclude(board, err->text);
+		return;
+	}
+	if (board->job->cancelled) {
+		board_conclude(board, NULL);
+		return;
+	}
+	r = lease_start(&board->lease, board, board->job, &failure);
+	if (r < 0)
+		board_conclude(board, failure.text);
+}
+
+int board_start_job(struct board *board, struct job *job,
+		    void (*started)(int r, const char *reason, void *data), void *data,
+		    struct error *err)
+{
+	int r;
+
+	for (size_t i = 0; i < board->n_lines; i++)
+		(void)line_connect(board->lines[i], NULL);
+	r = board->n_lines > 0 ? line_hold(board->lines[0], err) : 0;
+	if (r < 0)
+		return r;
+	r = job_begin_attempt(job, err);
+	if (r < 0)
+		return r;
+	job->board = board;
+	job->off_pending = board->config->after_job == AFTER_JOB_OFF;
+	if (board->n_lines > 0) {
+		job->has_console = true;
+		job->console_base = line_offset(board->lines[0]);
+		r = line_begin_loan(board->lines[0], job->id, err);
+		if (r < 0)
+			return r;
+	}
+	board->job = job;
+	board->starting = true;
+	board->on_started = started;
+	board->on_started_data = data;
+	return lease_commit(board, job, on_committed, board, err);
+}
+
+void board_job_runs(struct board *board)
+{
+	struct job *job = board->job;
+
+	board->starting = false;
+	job->state = job_next(job->state, JOB_GO);
+	job->started_us = clock_realtime_us();
+	log_job(board->config->id, job->id, LOG_INFO, "runs, executor pid %d",
+		(int)lease_pid(board->lease));
+	daemon_note(board->daemon, job);
+	daemon_job_changed(board->daemon, job);
+	tell_starter(board, 0, NULL);
+}
+
+void board_cancel_job(struct board *board)
+{
+	if (board->lease)
+		lease_cancel(board->lease);
+}
+
+/* ---- its end ---- */
+
+/* What the job's folder says of an executor that is gone. */
+static void decide_end(struct board *board, int dir_fd, const char *reason, struct job_result *end)
+{
+	struct job *job = board->job;
+	struct error err = { "" };
+	int r = dir_fd < 0 ? -ENOENT : job_read_result(job, dir_fd, end, &err);
+	bool started = dir_fd >= 0 && faccessat(dir_fd, "started", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	const char *why = reason;
+
+	if (r >= 0)
+		return;
+	if (r != -ENOENT)
+		log_job(board->config->id, job->id, LOG_WARNING, "%s", err.text);
+	*end = (struct job_result){ .status = JOB_CANCELLED, .reason = strdup("cancelled") };
+	if (job->cancelled) {
+		why = job->cancel_why;
+	} else if (started) {
+		bool rebooted = strcmp(job->boot_id, clock_boot_id()) != 0;
+
+		free(end->reason);
+		end->reason = strdup(rebooted ? "gateway_reboot" : "executor_killed");
+		end->verdict = strdup("lab");
+		end->status = JOB_INCOMPLETE;
+		if (!why)
+			why = rebooted ? "the gateway was restarted while the job ran"
+				       : "the executor died without a result";
+	} else {
+		free(end->reason);
+		end->reason = strdup("executor_failed");
+		end->verdict = strdup("lab");
+		end->status = JOB_SETUP_FAIL;
+	}
+	end->message = why ? strdup(why) : NULL;
+}
+
+static void end_job(struct board *board, const struct job_result *end)
+{
+	struct job *job = board->job;
+
+	if (job_set_end(job, end->status, end->reason, end->verdict, end->message)) {
+		log_job(board->config->id, job->id, LOG_INFO, "ended %s (%s)",
+			job_status_name(job->status), job->reason);
+		daemon_note(board->daemon, job);
+		daemon_job_changed(board->daemon, job);
+	}
+}
+
+/* An attempt of which no trace is left (dutd died before the spawn) goes back to where it was. */
+static bool try_again(struct board *board, const char *reason, int dir_fd)
+{
+	struct job *job = board->job;
+
+	if (reason || job->cancelled || job->attempt >= JOB_MAX_ATTEMPTS || dir_fd < 0 ||
+	    faccessat(dir_fd, "started", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    faccessat(dir_fd, "result.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return false;
+	job->state = job_next(job->state, JOB_REQUEUE);
+	job->off_pending = false;
+	board->job = NULL;
+	daemon_note(board->daemon, job);
+	return true;
+}
+
+void board_conclude(struct board *board, const char *reason)
+{
+	struct job_result end = { 0 };
+	struct job *job = board->job;
+	close_ int dir_fd = -1;
+	char path[32];
+	struct error err;
+
+	(void)snprintf(path, sizeof(path), "%" PRIu64, job->id);
+	if (file_open_beneath(&dir_fd, board->daemon->jobs_fd, path, O_DIRECTORY | O_RDONLY, &err) <
+	    0)
+		log_job(board->config->id, job->id, LOG_ERR, "its folder: %s", err.text);
+	if (dir_fd >= 0 && job->has_console && board->n_lines > 0 &&
+	    line_end_loan(board->lines[0], dir_fd, job->console_base, &err) < 0)
+		log_job(board->config->id, job->id, LOG_ERR, "console: %s", err.text);
+	read_lines(board);
+	board->starting = false;
+	if (try_again(board, reason, dir_fd)) {
+		daemon_board_free(board->daemon, board);
+		return;
+	}
+	decide_end(board, dir_fd, reason, &end);
+	end_job(board, &end);
+	tell_starter(board, -EIO, end.message ? end.message : end.reason);
+	job_result_done(&end);
+	if (job->off_pending && board->outlet)
+		switch_off(board);
+	else
+		off_is_over(board);
+}
+
+/* ---- the lock ---- */
+
+static int on_foreign_gone(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	struct board *board = data;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
+	board_begin(board);
+	return 0;
+}
+
+static int on_foreign_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct board *board = data;
+
+	(void)source;
+	(void)usec;
+	board_begin(board);
+	return 0;
+}
+
+/* The executor's own record lock on byte 1 names its pid; see dut-executor(8). */
+static pid_t find_lock_holder(const struct board *board)
+{
+	struct flock lock = {
+		.l_type = F_WRLCK,
+		.l_whence = SEEK_SET,
+		.l_start = 1,
+		.l_len = 1,
+	};
+	close_ int fd = openat(board->state_fd, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
+		return 0;
+	return lock.l_pid;
+}
+
+void board_watch_foreign(struct board *board)
+{
+	sd_event *event = board->daemon->event;
+
+	if (!board->foreign.since_realtime_us)
+		board->foreign.since_realtime_us = clock_realtime_us();
+	board->foreign.pid = find_lock_holder(board);
+	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
+	board->foreign.timer = sd_event_source_disable_unref(board->foreign.timer);
+	board->foreign.pidfd = close_fd(board->foreign.pidfd);
+	if (board->foreign.pid > 0)
+		board->foreign.pidfd = pidfd_open(board->foreign.pid, 0);
+	if (board->foreign.pidfd >= 0 &&
+	    sd_event_add_io(event, &board->foreign.source, board->foreign.pidfd, EPOLLIN,
+			    on_foreign_gone, board) >= 0)
+		return;
+	(void)sd_event_add_time_relative(event, &board->foreign.timer, CLOCK_BOOTTIME,
+					 LOCK_RETRY_US, 0, on_foreign_retry, board);
+}
+
+static void forget_foreign(struct board *board)
+{
+	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
+	board->foreign.timer = sd_event_source_disable_unref(board->foreign.timer);
+	board->foreign.pidfd = close_fd(board->foreign.pidfd);
+	board->foreign.pid = 0;
+	board->foreign.since_realtime_us = 0;
+}
+
+/* Idle at last: the console is read, the power is known. */
+static void begin_idle(struct board *board)
+{
+	struct error err;
+
+	for (size_t i = 0; i < board->n_lines; i++)
+		(void)line_connect(board->lines[i], NULL);
+	read_lines(board);
+	if (board->outlet &&
+	    outlet_request(board->outlet, board->config->off_at_start ? OUTLET_OFF : OUTLET_READ,
+			   NULL, NULL, NULL, &err) < 0)
+		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
+	daemon_board_free(board->daemon, board);
+}
+
+void board_begin(struct board *board)
+{
+	struct job *job = board->job;
+	struct error err;
+	int r;
+
+	r = file_lock(&board->lock_fd, board->state_fd, "lock", &err);
+	if (r < 0) {
+		if (!board->foreign.since_realtime_us)
+			log_board(board->config->id, LOG_WARNING, "cannot have its lock: %s",
+				  err.text);
+		board_watch_foreign(board);
+		return;
+	}
+	forget_foreign(board);
+	for (size_t i = 0; i < board->n_lines; i++)
+		line_start(board->lines[i]);
+	if (job && job->state == JOB_ENDED)
+		switch_off(board);
+	else if (job)
+		board_conclude(board, NULL);
+	else
+		begin_idle(board);
+}
