@@ -205,8 +205,32 @@ static void copy_class(struct rewriter *w)
 	copy(w, 1); /* nothing when the class is not closed: the library says so */
 }
 
+/* Copies what makes a group special: "?:" "?<=" "?P<name>" "?i:" and the like. */
+static void copy_group_head(struct rewriter *w)
+{
+	if (!ahead(w, "?"))
+		return;
+	copy(w, 1);
+	if (ahead(w, "<=") || ahead(w, "<!")) {
+		copy(w, 2);
+	} else if (ahead(w, "P<") || ahead(w, "<")) {
+		copy_through(w, ">");
+	} else if (ahead(w, "'")) {
+		copy(w, 1);
+		copy_through(w, "'");
+	} else {
+		while (w->at < w->length && strchr("aimsxnJU^-", w->in[w->at]) && w->in[w->at])
+			copy(w, 1);
+		if (ahead(w, ":") || ahead(w, "=") || ahead(w, "!") || ahead(w, ">") ||
+		    ahead(w, "|"))
+			copy(w, 1);
+	}
+}
+
 static void enter_group(struct rewriter *w)
 {
+	enum before before = w->before;
+
 	if (ahead(w, "(?#") || ahead(w, "(*")) {
 		copy_through(w, ")");
 		return;
@@ -216,8 +240,14 @@ static void enter_group(struct rewriter *w)
 		w->lookbehind = w->depth;
 	w->before = BEFORE_NOTHING;
 	copy(w, 1);
-	if (ahead(w, "?"))
+	copy_group_head(w);
+	if (w->at >= 3 && w->in[w->at - 1] != '(' && ahead(w, ")")) {
+		/* Flags, or something that is empty: what stood before it still does. */
 		copy(w, 1);
+		w->depth--;
+		w->lookbehind = w->lookbehind > w->depth ? 0 : w->lookbehind;
+		w->before = before;
+	}
 }
 
 static void leave_group(struct rewriter *w)

@@ -156,6 +156,11 @@ static void the_end_of_the_subject_behind_text_is_refused(void **state)
 	assert_matches("text[^a]*\\z", "text\r\n");
 	assert_matches("(text|x)(\\n)\\z", "text\r\n");
 	assert_matches("\\z", "text\r\n");
+	assert_matches("text(?:\\z|\\n)", "text\r\n");
+	assert_matches("(?i)\\z", "text\r\n");
+	assert_matches("text(?P<end>\\z|\\r)", "text\r\n");
+	assert_refused("text(?i)\\z", 10, 8, hint);
+	assert_refused("(?i:text)\\z", 11, 9, hint);
 }
 
 static void faults_are_told_with_their_place_in_what_was_written(void **state)
