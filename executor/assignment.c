@@ -145,6 +145,7 @@ int assignment_load(struct assignment **ret, int dir_fd, struct error *err)
 	assignment->bucket_max = get_number(limits, "bucket", no_limit);
 	assignment->bucket_files_max = get_number(limits, "bucket_files", no_limit);
 	assignment->environ = json_object_get(root, "environ");
+	assignment->ignore_deadline = json_is_true(json_object_get(root, "ignore_deadline"));
 	assignment->socket_uid = (uid_t)get_number(root, "socket_uid", 0);
 	r = check(assignment, err);
 	if (r < 0)
@@ -168,8 +169,7 @@ static void copy(json_t *to, const json_t *from, const char *key)
 
 json_t *assignment_facts(const struct assignment *assignment)
 {
-	static const char *const keys[] = { "environ", "variables", "timeouts", "limits",
-					    "ignore_deadline" };
+	static const char *const keys[] = { "environ", "variables", "timeouts", "limits" };
 	json_t *dut = json_copy(json_object_get(assignment->root, "dut"));
 	json_t *job = json_object(), *facts;
 
@@ -177,7 +177,7 @@ json_t *assignment_facts(const struct assignment *assignment)
 	copy(job, assignment->root, "name");
 	if (!json_object_get(dut, "deploy"))
 		copy(dut, assignment->root, "deploy");
-	facts = json_pack("{s:o, s:o}", "dut", dut, "job", job);
+	facts = json_pack("{s:o, s:o, s:b}", "dut", dut, "job", job, "ignore_deadline", true);
 	for (size_t i = 0; facts && i < ARRAY_SIZE(keys); i++)
 		copy(facts, assignment->root, keys[i]);
 	return facts;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -27,12 +28,16 @@ struct assignment {
 	uint64_t bucket_files_max;
 	char **file_roots; /* absolute paths, ends with NULL; the texts are of root */
 	json_t *environ;   /* object, or NULL; borrowed */
-	uid_t socket_uid;  /* of the dutd whose control connections are accepted */
+	bool ignore_deadline;
+	uid_t socket_uid; /* of the dutd whose control connections are accepted */
 };
 
 /* Errors: -EBADMSG for what is no job.json of version 1; else of the file. */
 int assignment_load(struct assignment **ret, int dir_fd, struct error *err);
 struct assignment *assignment_free(struct assignment *assignment);
 
-/* The facts for description_parse(); a new reference, NULL when memory ran out. */
+/*
+ * The facts for description_parse(); a new reference, NULL when memory ran out. They take a past
+ * deadline: it is looked at when the job begins, where it has a reason of its own.
+ */
 json_t *assignment_facts(const struct assignment *assignment);

@@ -60,6 +60,13 @@ static void on_setup_done(const char *reason, const char *text, void *data)
 		session_act(session, boot_next(&session->boot, BOOT_READY));
 }
 
+/* A job of the queue may get its board too late. */
+static bool missed_deadline(const struct session *session)
+{
+	return session->config.description->deadline_realtime_us <= session->begun_realtime_us &&
+	       !session->config.assignment->ignore_deadline;
+}
+
 void session_go(struct session *session)
 {
 	const struct setup_config config = {
@@ -89,6 +96,15 @@ void session_go(struct session *session)
 	events_emit(session->events, "job_state", json_pack("{s:s}", "state", "RUNNING"),
 		    "job started");
 	session_tell_phase(session);
+	if (missed_deadline(session)) {
+		char date[CLOCK_ISO_SIZE];
+
+		session_end(
+			session, DRAIN_WHAT_IS_THERE, "deadline",
+			"the job had to begin before its deadline, %s",
+			clock_format_iso(date, session->config.description->deadline_realtime_us));
+		return;
+	}
 	r = setup_new(&session->setup, &config, &err);
 	if (r < 0)
 		session_end(session, DRAIN_WHAT_IS_THERE, "executor_failed", "%s", err.text);

@@ -42,6 +42,21 @@ class Case(unittest.TestCase):
         self.assertTrue(result['message'])
 
 
+class Deadline(Case):
+    def test_one_that_has_passed_ends_the_job_before_power(self):
+        dutd, result = self.play('', job(deadline='2001-02-03'))
+        self.assert_ended(result, 'SETUP_FAIL', 'deadline', 'job')
+        self.assertEqual(result['boots'], [])
+        self.assertIn('2001-02-03T00:00:00.000000Z', result['message'])
+        self.assertEqual(dutd.power, [])
+
+    def test_it_may_be_ignored_and_one_to_come_is_no_matter(self):
+        for deadline, ignore in (('2001-02-03', True), ('2096-02-29', False)):
+            _, result = self.play('result=0\nthe end\n', job(deadline=deadline), hang_up=True,
+                                  assignment={'ignore_deadline': ignore})
+            self.assert_ended(result, 'PASS', 'ok', None)
+
+
 class Statuses(Case):
     def test_pass(self):
         dutd, result = self.play('hello\nresult=0\nthe end\n')
