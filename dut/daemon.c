@@ -276,7 +276,7 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	       struct config *config, struct error *err)
 {
 	cleanup_(daemon_freep) struct daemon *daemon = calloc(1, sizeof(*daemon));
-	int listen_fd, r;
+	int listen_fd = -1, r;
 
 	if (!daemon) {
 		config_free(config);
