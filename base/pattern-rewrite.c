@@ -27,7 +27,7 @@ struct rewriter {
 	enum before before;
 };
 
-/* The longest growth: `{,` becomes `{0,`, one LF becomes `\R`. */
+/* The longest growth: `{,` becomes `{0,` or `\{,`, one LF becomes `\R`. */
 enum { GROWTH = 2 };
 
 static bool ahead(const struct rewriter *w, const char *text)
@@ -218,7 +218,10 @@ static void leave_group(struct rewriter *w)
 	copy(w, 1);
 }
 
-/* `{,3}` is a repeat in Python and in later releases of the library, not in this one. */
+/*
+ * `{,3}` is a repeat in Python and in later releases of the library, not in this one; and with
+ * nothing to repeat an error in those, and a text in this one. It means the same everywhere.
+ */
 static void rewrite_brace(struct rewriter *w)
 {
 	size_t digits = 0;
@@ -226,9 +229,14 @@ static void rewrite_brace(struct rewriter *w)
 	while (w->at + 2 + digits < w->length && strchr("0123456789", w->in[w->at + 2 + digits]) &&
 	       w->in[w->at + 2 + digits])
 		digits++;
-	if (w->before == BEFORE_NOTHING || !ahead(w, "{,") || digits == 0 ||
-	    w->at + 2 + digits >= w->length || w->in[w->at + 2 + digits] != '}') {
+	if (!ahead(w, "{,") || digits == 0 || w->at + 2 + digits >= w->length ||
+	    w->in[w->at + 2 + digits] != '}') {
 		copy(w, 1);
+		return;
+	}
+	if (w->before == BEFORE_NOTHING) {
+		emit(w, '\\');
+		copy(w, digits + 3);
 		return;
 	}
 	copy(w, 1);
