@@ -500,8 +500,8 @@ static int search(int archive_fd, const char *path, struct error *err)
 {
 	cleanup_(archive_read_freep) struct archive *archive = NULL;
 	size_t length = strlen(path);
-	struct archive_entry *entry;
-	struct item item;
+	struct archive_entry *entry = NULL;
+	struct item item = { .kind = ITEM_FILE };
 	int r = open_archive(&archive, archive_fd, err);
 
 	if (r < 0)
