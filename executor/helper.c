@@ -82,7 +82,8 @@ static struct task *task_free(struct task *task)
 static void task_kill(struct task *task)
 {
 	/* Its session too, whose number is its own until it is waited for. */
-	(void)kill(-task->pid, SIGKILL);
+	if (task->pid > 0)
+		(void)kill(-task->pid, SIGKILL);
 	(void)pidfd_send_signal(task->pidfd, SIGKILL, NULL, 0);
 }
 
@@ -360,8 +361,9 @@ static void on_request(struct helper *helper, const json_t *request, const int f
 	else if (strcmp(type, "cancel") == 0)
 		on_cancel(helper);
 	else
-		(void)packet_send(FD_EXECUTOR, json_pack("{s:s, s:s}", "t", "unknown", "t2", type),
-				  NULL, 0, NULL);
+		(void)packet_send(FD_EXECUTOR,
+				  json_pack("{s:s, s:s}", "t", "unknown", "unknown", type), NULL, 0,
+				  NULL);
 }
 
 static int on_executor(sd_event_source *source, int fd, uint32_t events, void *data)
