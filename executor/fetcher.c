@@ -3,11 +3,10 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -17,32 +16,47 @@
 #include "base/protocol.h"
 #include "base/spawn.h"
 
-enum { HELPER_FD = 3 };
-
-/* One request whose done has not run. */
-struct fetch {
-	struct list link; /* fetcher.fetches */
-	json_int_t id;
-	fetch_done_fn done;
-	void *data;
-};
+enum { FD_HELPER_SOCKET = 3 };
 
 struct fetcher {
 	struct fetcher_config config;
-	int pidfd, fd;
-	sd_event_source *source, *defer;
-	struct list fetches;
-	json_int_t last_id;
-	bool gone, cancelled; /* what the deferred dones say */
+	int fd; /* to dut-helper; -1 when it is gone */
+	int pidfd;
+	sd_event_source *io, *deliver;
+	struct list asked; /* calls that the helper works on */
+	struct list over;  /* calls with a result, whose done is to run */
+	uint64_t last_id;
 };
 
-static void kill_helper(struct fetcher *fetcher)
+struct call {
+	struct list link; /* fetcher.asked, then fetcher.over */
+	uint64_t id;
+	fetch_done_fn done;
+	void *data;
+	char reason[24]; /* "" for none */
+	struct fetch_result result;
+};
+
+static void free_calls(struct list *calls)
 {
+	while (!list_empty(calls)) {
+		struct call *call = CONTAINER_OF(calls->next, struct call, link);
+
+		list_remove(&call->link);
+		free(call);
+	}
+}
+
+/* At the end of its socket it leaves by itself. */
+static void drop_helper(struct fetcher *fetcher)
+{
+	siginfo_t info = { 0 };
+
+	fetcher->fd = close_fd(fetcher->fd);
 	if (fetcher->pidfd < 0)
 		return;
-	/* It leaves at the end of its socket; one that is stuck is not waited for. */
-	(void)pidfd_send_signal(fetcher->pidfd, SIGKILL, NULL, 0);
-	(void)waitid(P_PIDFD, (id_t)fetcher->pidfd, NULL, WEXITED);
+	/* Unless it is dead already init takes it: nobody waits. */
+	(void)waitid(P_PIDFD, (id_t)fetcher->pidfd, &info, WEXITED | WNOHANG);
 	fetcher->pidfd = close_fd(fetcher->pidfd);
 }
 
@@ -50,12 +64,12 @@ struct fetcher *fetcher_free(struct fetcher *fetcher)
 {
 	if (!fetcher)
 		return NULL;
-	sd_event_source_disable_unref(fetcher->source);
-	sd_event_source_disable_unref(fetcher->defer);
-	LIST_FOREACH_SAFE(link, after, &fetcher->fetches)
-		free(CONTAINER_OF(link, struct fetch, link));
-	fetcher->fd = close_fd(fetcher->fd);
-	(void)close_fd(fetcher->pidfd);
+	free_calls(&fetcher->asked);
+	free_calls(&fetcher->over);
+	fetcher->io = sd_event_source_disable_unref(fetcher->io);
+	fetcher->deliver = sd_event_source_disable_unref(fetcher->deliver);
+	drop_helper(fetcher);
+	(void)sd_event_unref(fetcher->config.event);
 	free(fetcher);
 	return NULL;
 }
@@ -67,187 +81,163 @@ int fetcher_pidfd(const struct fetcher *fetcher)
 	return fetcher->pidfd;
 }
 
-static struct fetch *find_fetch(const struct fetcher *fetcher, json_int_t id)
-{
-	LIST_FOREACH(link, &fetcher->fetches) {
-		struct fetch *fetch = CONTAINER_OF(link, struct fetch, link);
+/* ---- ends ---- */
 
-		if (fetch->id == id)
-			return fetch;
+static void arm_deliver(struct fetcher *fetcher)
+{
+	(void)sd_event_source_set_enabled(fetcher->deliver,
+					  list_empty(&fetcher->over) ? SD_EVENT_OFF : SD_EVENT_ON);
+}
+
+/* Runs one done, which may free the fetcher. */
+static int on_deliver(sd_event_source *source, void *data)
+{
+	struct fetcher *fetcher = data;
+	struct call *call;
+
+	(void)source;
+	if (!list_empty(&fetcher->over)) {
+		call = CONTAINER_OF(fetcher->over.next, struct call, link);
+		list_remove(&call->link);
+		arm_deliver(fetcher);
+		call->done(&call->result, call->data);
+		free(call);
+	}
+	return 0;
+}
+
+/* reason is NULL for a success; text is its error. */
+static void call_over(struct fetcher *fetcher, struct call *call, const char *reason,
+		      const char *text)
+{
+	if (reason) {
+		(void)snprintf(call->reason, sizeof(call->reason), "%s", reason);
+		call->result.reason = call->reason;
+		(void)error_set(&call->result.error, -EIO, "%s", text);
+	}
+	list_remove(&call->link);
+	list_append(&fetcher->over, &call->link);
+	arm_deliver(fetcher);
+}
+
+static void all_over(struct fetcher *fetcher, const char *reason, const char *text)
+{
+	while (!list_empty(&fetcher->asked))
+		call_over(fetcher, CONTAINER_OF(fetcher->asked.next, struct call, link), reason,
+			  text);
+}
+
+static void helper_gone(struct fetcher *fetcher)
+{
+	fetcher->io = sd_event_source_disable_unref(fetcher->io);
+	fetcher->fd = close_fd(fetcher->fd);
+	all_over(fetcher, "executor_failed", "dut-helper is gone");
+}
+
+/* ---- from the helper ---- */
+
+static struct call *find_call(struct fetcher *fetcher, const json_t *packet)
+{
+	json_int_t id = json_integer_value(json_object_get(packet, "id"));
+
+	LIST_FOREACH(link, &fetcher->asked) {
+		struct call *call = CONTAINER_OF(link, struct call, link);
+
+		if (id > 0 && call->id == (uint64_t)id)
+			return call;
 	}
 	return NULL;
 }
 
-static void finish(struct fetch *fetch, const struct fetch_result *result)
+/* Whether a helper may give this reason: it cannot name a pattern, a step or the daemon. */
+static const char *known_reason(const char *reason)
 {
-	fetch_done_fn done = fetch->done;
-	void *data = fetch->data;
+	static const char *const known[] = { "download", "checksum", "bucket", "disk" };
 
-	list_remove(&fetch->link);
-	free(fetch);
-	done(result, data);
+	for (unsigned i = 0; reason && i < ARRAY_SIZE(known); i++)
+		if (strcmp(reason, known[i]) == 0)
+			return known[i];
+	return "executor_failed";
 }
 
-/* Ends all that is under way, from the loop. done may ask for more: that is not ended. */
-static int on_defer(sd_event_source *source, void *data)
+static void on_done(struct fetcher *fetcher, struct call *call, const json_t *packet)
 {
-	struct fetcher *fetcher = data;
-	struct fetch_result result = { .reason = fetcher->cancelled ? "cancelled"
-								    : "executor_failed" };
-	json_int_t last = fetcher->last_id;
-
-	(void)source;
-	(void)error_set(&result.error, -ECANCELED, "%s",
-			fetcher->cancelled ? "cancelled" : "dut-helper has ended");
-	while (!list_empty(&fetcher->fetches)) {
-		struct fetch *fetch = CONTAINER_OF(fetcher->fetches.next, struct fetch, link);
-
-		if (fetch->id > last)
-			break;
-		finish(fetch, &result);
-	}
-	return 0;
-}
-
-static void helper_is_gone(struct fetcher *fetcher)
-{
-	fetcher->gone = true;
-	(void)sd_event_source_set_enabled(fetcher->source, SD_EVENT_OFF);
-	(void)sd_event_source_set_enabled(fetcher->defer, SD_EVENT_ONESHOT);
-}
-
-static void on_done(struct fetcher *fetcher, const json_t *packet)
-{
-	static const char *const known[] = { "download", "checksum", "bucket", "disk",
-					     "executor_failed" };
-	struct fetch *fetch =
-		find_fetch(fetcher, json_integer_value(json_object_get(packet, "id")));
 	const char *reason = json_string_value(json_object_get(packet, "reason"));
 	const char *text = json_string_value(json_object_get(packet, "error"));
-	struct fetch_result result = {
-		.size = (uint64_t)json_integer_value(json_object_get(packet, "size")),
-		.seconds = json_number_value(json_object_get(packet, "seconds")),
-	};
 
-	if (!fetch)
-		return; /* cancelled */
 	if (!json_is_true(json_object_get(packet, "ok"))) {
-		result.reason = "executor_failed";
-		for (size_t i = 0; reason && i < ARRAY_SIZE(known); i++)
-			if (strcmp(reason, known[i]) == 0)
-				result.reason = known[i];
-		(void)error_set(&result.error, -EIO, "%s", text ? text : "no reason was given");
+		call_over(fetcher, call, known_reason(reason), text ? text : "no reason given");
+		return;
 	}
-	finish(fetch, &result);
+	call->result.size = (uint64_t)json_integer_value(json_object_get(packet, "size"));
+	call->result.seconds = json_number_value(json_object_get(packet, "seconds"));
+	call_over(fetcher, call, NULL, NULL);
 }
 
-static void on_progress(const struct fetcher *fetcher, const json_t *packet)
+static void on_packet(struct fetcher *fetcher, const json_t *packet)
 {
-	const struct fetch *fetch =
-		find_fetch(fetcher, json_integer_value(json_object_get(packet, "id")));
+	const char *type = json_string_value(json_object_get(packet, "t"));
+	struct call *call = find_call(fetcher, packet);
+	json_int_t bytes;
 
-	if (fetch && fetcher->config.progress)
-		fetcher->config.progress(
-			(uint64_t)json_integer_value(json_object_get(packet, "progress")),
-			fetch->data);
+	/* One that was cancelled meanwhile. */
+	if (!call)
+		return;
+	if (strcmp(type, "done") == 0) {
+		on_done(fetcher, call, packet);
+	} else if (strcmp(type, "progress") == 0 && fetcher->config.progress) {
+		bytes = json_integer_value(json_object_get(packet, "progress"));
+		fetcher->config.progress((uint64_t)bytes, call->data);
+	}
 }
 
-static int on_packet(sd_event_source *source, int fd, uint32_t events, void *data)
+static int on_io(sd_event_source *source, int fd, uint32_t events, void *data)
 {
 	struct fetcher *fetcher = data;
 	int fds[PACKET_FDS_MAX], r;
-	json_auto_t *packet = NULL;
-	const char *type;
+	json_t *packet = NULL;
 
 	(void)source;
 	(void)events;
 	r = packet_receive(fd, &packet, fds, NULL);
-	for (unsigned i = 0; i < PACKET_FDS_MAX; i++)
-		(void)close_fd(fds[i]);
-	if (r != 1) {
-		if (r != -EAGAIN && r != -EBADMSG)
-			helper_is_gone(fetcher);
-		return 0;
+	if (r == 1) {
+		for (unsigned i = 0; i < PACKET_FDS_MAX; i++)
+			(void)close_fd(fds[i]);
+		on_packet(fetcher, packet);
+		json_decref(packet);
+	} else if (r != -EAGAIN && r != -EBADMSG) {
+		helper_gone(fetcher);
 	}
-	type = json_string_value(json_object_get(packet, "t"));
-	if (strcmp(type, "done") == 0)
-		on_done(fetcher, packet);
-	else if (strcmp(type, "progress") == 0)
-		on_progress(fetcher, packet);
 	return 0;
 }
 
-static int spawn_helper(struct fetcher *fetcher, int helper_fd, struct error *err)
-{
-	free_ char *path = NULL;
-	const struct spawn_fd fds[] = { { helper_fd, HELPER_FD } };
-	struct spawn_config config = { .fds = fds, .n_fds = ARRAY_SIZE(fds), .new_session = true };
-	pid_t pid;
-	int r;
+/* ---- to the helper ---- */
 
-	if (asprintf(&path, "%s/dut-helper", fetcher->config.libexec_dir) < 0) {
-		path = NULL;
-		return error_oom(err);
-	}
-	config.path = path;
-	config.argv = (char *[]){ path, NULL };
-	r = spawn(&pid, &fetcher->pidfd, &config, err);
-	return r < 0 ? error_prefix(err, r, "cannot start %s", path) : 0;
-}
-
-int fetcher_new(struct fetcher **ret, const struct fetcher_config *config, struct error *err)
-{
-	cleanup_(fetcher_freep) struct fetcher *fetcher = calloc(1, sizeof(*fetcher));
-	close_ int helper_fd = -1;
-	int pair[2], r;
-
-	if (!fetcher)
-		return error_oom(err);
-	fetcher->config = *config;
-	fetcher->fd = fetcher->pidfd = -1;
-	list_init(&fetcher->fetches);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_errno(err, "socketpair");
-	fetcher->fd = pair[0];
-	helper_fd = pair[1];
-	r = spawn_helper(fetcher, helper_fd, err);
-	if (r < 0)
-		return r;
-	r = sd_event_add_io(config->event, &fetcher->source, fetcher->fd, EPOLLIN, on_packet,
-			    fetcher);
-	if (r >= 0)
-		r = sd_event_add_defer(config->event, &fetcher->defer, on_defer, fetcher);
-	if (r >= 0)
-		r = sd_event_source_set_enabled(fetcher->defer, SD_EVENT_OFF);
-	if (r < 0) {
-		kill_helper(fetcher);
-		return error_code(err, r, "cannot watch dut-helper");
-	}
-	(void)sd_event_source_set_description(fetcher->source, "helper");
-	*ret = take_ptr(fetcher);
-	return 0;
-}
-
-/* Takes the reference to request. */
+/* Sends a request, to which t is there and id is added. Takes the reference to it. */
 static int ask(struct fetcher *fetcher, json_t *request, const int *fds, unsigned n_fds,
 	       fetch_done_fn done, void *data, struct error *err)
 {
-	struct fetch *fetch = malloc(sizeof(*fetch));
+	struct call *call = calloc(1, sizeof(*call));
 	int r;
 
-	if (!fetch || !request) {
-		free(fetch);
+	if (!call || !request) {
+		free(call);
 		json_decref(request);
 		return error_oom(err);
 	}
-	*fetch = (struct fetch){ .id = ++fetcher->last_id, .done = done, .data = data };
-	(void)json_object_set_new(request, "id", json_integer(fetch->id));
+	if (fetcher->fd < 0) {
+		free(call);
+		json_decref(request);
+		return error_set(err, -EPIPE, "dut-helper is gone");
+	}
+	*call = (struct call){ .id = ++fetcher->last_id, .done = done, .data = data };
+	(void)json_object_set_new(request, "id", json_integer((json_int_t)call->id));
 	r = packet_send(fetcher->fd, request, fds, n_fds, err);
 	if (r < 0) {
-		free(fetch);
+		free(call);
 		return error_prefix(err, r, "dut-helper");
 	}
-	list_append(&fetcher->fetches, &fetch->link);
+	list_append(&fetcher->asked, &call->link);
 	return 0;
 }
 
@@ -260,12 +250,18 @@ static json_t *roots_of(const struct fetcher *fetcher)
 	return roots;
 }
 
+/* Bytes as JSON has them: everything over 2^63 is no limit. */
+static json_int_t to_json(uint64_t bytes)
+{
+	return bytes > INT64_MAX ? INT64_MAX : (json_int_t)bytes;
+}
+
 int fetcher_download(struct fetcher *fetcher, const char *url, const char *sha256, int out_fd,
 		     uint64_t max_bytes, fetch_done_fn done, void *data, struct error *err)
 {
 	return ask(fetcher,
 		   json_pack("{s:s, s:s, s:s?, s:I, s:o}", "t", "download", "url", url, "sha256",
-			     sha256, "max_bytes", (json_int_t)max_bytes, "file_roots",
+			     sha256, "max_bytes", to_json(max_bytes), "file_roots",
 			     roots_of(fetcher)),
 		   &out_fd, 1, done, data, err);
 }
@@ -277,8 +273,8 @@ int fetcher_copy(struct fetcher *fetcher, int from_fd, const char *sha256, int o
 
 	return ask(fetcher,
 		   json_pack("{s:s, s:s?, s:I}", "t", "download", "sha256", sha256, "max_bytes",
-			     (json_int_t)max_bytes),
-		   fds, 2, done, data, err);
+			     to_json(max_bytes)),
+		   fds, ARRAY_SIZE(fds), done, data, err);
 }
 
 int fetcher_unpack(struct fetcher *fetcher, int tar_fd, int dir_fd, uint64_t max_bytes,
@@ -287,14 +283,74 @@ int fetcher_unpack(struct fetcher *fetcher, int tar_fd, int dir_fd, uint64_t max
 	const int fds[] = { tar_fd, dir_fd };
 
 	return ask(fetcher,
-		   json_pack("{s:s, s:I, s:I}", "t", "unpack", "max_bytes", (json_int_t)max_bytes,
-			     "max_files", (json_int_t)max_files),
-		   fds, 2, done, data, err);
+		   json_pack("{s:s, s:I, s:I}", "t", "unpack", "max_bytes", to_json(max_bytes),
+			     "max_files", to_json(max_files)),
+		   fds, ARRAY_SIZE(fds), done, data, err);
 }
 
 void fetcher_cancel(struct fetcher *fetcher)
 {
-	fetcher->cancelled = true;
-	(void)packet_send(fetcher->fd, json_pack("{s:s}", "t", "cancel"), NULL, 0, NULL);
-	(void)sd_event_source_set_enabled(fetcher->defer, SD_EVENT_ONESHOT);
+	if (fetcher->fd >= 0)
+		/* A helper that does not read it learns it from the socket's end. */
+		(void)packet_send(fetcher->fd, json_pack("{s:s}", "t", "cancel"), NULL, 0, NULL);
+	all_over(fetcher, "cancelled", "cancelled");
+}
+
+/* ---- start ---- */
+
+static int start_helper(struct fetcher *fetcher, struct error *err)
+{
+	free_ char *path = NULL;
+	close_ int theirs = -1;
+	struct spawn_fd map;
+	char *argv[] = { NULL, NULL };
+	struct spawn_config config = {
+		.argv = argv,
+		.fds = &map,
+		.n_fds = 1,
+		.new_session = true,
+	};
+	pid_t pid;
+	int pair[2];
+
+	if (asprintf(&path, "%s/dut-helper", fetcher->config.libexec_dir) < 0) {
+		path = NULL;
+		return error_oom(err);
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_errno(err, "cannot make a socket for dut-helper");
+	fetcher->fd = pair[0];
+	theirs = pair[1];
+	argv[0] = path;
+	config.path = path;
+	map = (struct spawn_fd){ .from = theirs, .to = FD_HELPER_SOCKET };
+	return spawn(&pid, &fetcher->pidfd, &config, err);
+}
+
+int fetcher_new(struct fetcher **ret, const struct fetcher_config *config, struct error *err)
+{
+	cleanup_(fetcher_freep) struct fetcher *fetcher = calloc(1, sizeof(*fetcher));
+	int r;
+
+	if (!fetcher)
+		return error_oom(err);
+	fetcher->config = *config;
+	(void)sd_event_ref(config->event);
+	fetcher->fd = fetcher->pidfd = -1;
+	list_init(&fetcher->asked);
+	list_init(&fetcher->over);
+	r = start_helper(fetcher, err);
+	if (r < 0)
+		return r;
+	r = sd_event_add_io(config->event, &fetcher->io, fetcher->fd, EPOLLIN, on_io, fetcher);
+	if (r >= 0)
+		r = sd_event_add_defer(config->event, &fetcher->deliver, on_deliver, fetcher);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(fetcher->deliver, SD_EVENT_OFF);
+	if (r < 0)
+		return error_code(err, r, "cannot watch dut-helper");
+	(void)sd_event_source_set_description(fetcher->io, "dut-helper");
+	(void)sd_event_source_set_description(fetcher->deliver, "dut-helper's answers");
+	*ret = take_ptr(fetcher);
+	return 0;
 }
