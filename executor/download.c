@@ -187,15 +187,16 @@ static bool is_broken(const struct download *download, CURLcode code)
 	}
 }
 
-/* Whether the server refused to send the rest: it cannot, or the file is another one by now. */
+/*
+ * Whether the server did not send the rest: it cannot, or the file is another one by now. A 416
+ * looks like a success: libcurl takes it for "there is nothing more".
+ */
 static bool is_range_refused(const struct download *download, CURLcode code)
 {
 	long status = 0;
 
-	if (download->sink->size == 0)
-		return false;
 	(void)curl_easy_getinfo(download->curl, CURLINFO_RESPONSE_CODE, &status);
-	return code == CURLE_RANGE_ERROR || (code == CURLE_HTTP_RETURNED_ERROR && status == 416);
+	return code == CURLE_RANGE_ERROR || status == 416;
 }
 
 static int run(struct download *download, struct error *err)
@@ -208,14 +209,14 @@ static int run(struct download *download, struct error *err)
 		uint64_t before = download->sink->size;
 
 		code = transfer(download);
-		if (code == CURLE_OK)
-			return 0;
-		if (is_range_refused(download, code)) {
+		if (before > 0 && is_range_refused(download, code)) {
 			r = sink_start(download->sink, err);
 			if (r < 0)
 				return r;
 			continue;
 		}
+		if (code == CURLE_OK)
+			return 0;
 		if (before == 0)
 			note_validator(download);
 		if (!is_broken(download, code) || retries == RETRIES_MAX)

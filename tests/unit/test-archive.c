@@ -73,7 +73,7 @@ static void tar_add(const struct tar *tar, char type, const char *name, const ch
 	char block[512] = { 0 };
 	unsigned sum = 0;
 
-	memcpy(block, name, strnlen(name, 100));
+	(void)snprintf(block, 101, "%s", name);
 	(void)snprintf(block + 100, 8, "%07o", 0777);
 	(void)snprintf(block + 108, 8, "%07o", 0);
 	(void)snprintf(block + 116, 8, "%07o", 0);
@@ -350,7 +350,7 @@ static void names_have_limits(void **state)
 	struct error err;
 
 	for (unsigned i = 0; i <= FOLDER_DEPTH_MAX; i++)
-		strcat(name, "d/");
+		(void)stpcpy(name + (size_t)2 * i, "d/");
 	for (unsigned i = 0; i < 2; i++) {
 		/* "LENGTH path=NAME\n" of a pax header, whose length counts itself. */
 		int length = (int)strlen(name) + (i == 0 ? 10 : 11);
@@ -653,7 +653,7 @@ static void the_same_folder_gives_the_same_bytes(void **state)
 	assert_int_equal(found[0].st_size, found[1].st_size);
 	assert_memory_equal(bytes[0], bytes[1], (size_t)found[0].st_size);
 	assert_string_equal(bytes[0], "xa");
-	assert_string_equal(bytes[0] + 25 * 1024, "xz");
+	assert_string_equal(bytes[0] + (size_t)25 * 1024, "xz");
 	free(bytes[0]);
 	free(bytes[1]);
 }

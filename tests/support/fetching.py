@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: MIT
+"""A web server that misbehaves on demand, and dut-fetch and dut-helper at the ends of their fds."""
+
+import array
+import base64
+import contextlib
+import fcntl
+import http.server
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+
+LIBEXEC = os.environ['DUT_LIBEXEC_DIR']
+
+# How long what is expected may take on a busy machine with sanitizers.
+PATIENCE = 30.0
+
+BODY = bytes(range(256)) * 1024  # 256 KiB
+LATER = bytes(reversed(range(256))) * 1024
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+
+    def log_message(self, *arguments):
+        pass
+
+    def handle(self):
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
+    def do_GET(self):
+        web = self.server.web
+        name = self.path.partition('?')[0].strip('/').replace('-', '_')
+        with web.lock:
+            web.seen.append((self.path, dict(self.headers.items())))
+            visit = web.visits[self.path] = web.visits.get(self.path, 0) + 1
+        getattr(self, 'get_' + name, self.get_missing)(visit)
+
+    def give(self, body, status=200, length=None, **headers):
+        self.send_response(status)
+        self.send_header('Content-Length', str(len(body) if length is None else length))
+        for key, value in headers.items():
+            self.send_header(key.replace('_', '-'), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def give_half(self, body, **headers):
+        self.give(body[:len(body) // 2], length=len(body), **headers)
+        self.close_connection = True
+
+    def give_range(self, body, **headers):
+        first = int(self.headers['Range'].removeprefix('bytes=').partition('-')[0])
+        self.give(body[first:], 206,
+                  Content_Range=f'bytes {first}-{len(body) - 1}/{len(body)}', **headers)
+
+    def get_missing(self, visit):
+        self.give(b'no such thing', 404)
+
+    def get_ok(self, visit):
+        self.give(BODY)
+
+    def get_moved(self, visit):
+        self.give(b'', 302, Location='/ok')
+
+    def get_loop(self, visit):
+        self.give(b'', 302, Location='/loop')
+
+    def get_to_file(self, visit):
+        self.give(b'', 302, Location='file:///etc/passwd')
+
+    def get_private(self, visit):
+        wanted = 'Basic ' + base64.b64encode(b'alice:open sesame').decode()
+        if self.headers['Authorization'] == wanted:
+            self.give(BODY)
+        else:
+            self.give(b'', 401, WWW_Authenticate='Basic realm="x"')
+
+    def get_endless(self, visit):
+        self.send_response(200)
+        self.send_header('Connection', 'close')
+        self.end_headers()
+        while True:
+            self.wfile.write(BODY)
+
+    def get_drip(self, visit):
+        """The first half, 700 ms of nothing, then the second."""
+        self.give(BODY[:len(BODY) // 2], length=len(BODY))
+        self.server.web.over.wait(0.7)
+        self.wfile.write(BODY[len(BODY) // 2:])
+
+    def get_stall(self, visit):
+        """Half of it, then nothing, until the client has gone."""
+        web = self.server.web
+        self.give(BODY[:len(BODY) // 2], length=len(BODY))
+        web.stalled.release()
+        with contextlib.suppress(ConnectionError):
+            self.rfile.read(1)
+        web.left.release()
+        self.close_connection = True
+
+    def get_resumable(self, visit):
+        if visit < 3:
+            self.give_half(BODY, ETag='"one"') if visit == 1 else self.close()
+        else:
+            self.give_range(BODY, ETag='"one"')
+
+    def get_changing(self, visit):
+        """Another file from the second request on, as If-Range tells."""
+        if visit == 1:
+            self.give_half(BODY, ETag='"one"')
+        else:
+            self.give(LATER, ETag='"two"')
+
+    def get_rangeless(self, visit):
+        """Does not know ranges and never says what its file is."""
+        self.give_half(LATER) if visit == 1 else self.give(BODY)
+
+    def get_gone(self, visit):
+        """What was begun is shorter now."""
+        if visit == 1:
+            self.give_half(BODY, Last_Modified='Tue, 24 Nov 2026 08:00:00 GMT')
+        elif self.headers['Range']:
+            self.give(b'', 416)
+        else:
+            self.give(BODY)
+
+    def get_hopeless(self, visit):
+        self.give_half(BODY)
+
+    def close(self):
+        """Without one byte of an answer."""
+        self.close_connection = True
+
+
+class Web:
+    """A server on loopback. stalled and left are released at /stall."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.seen, self.visits = [], {}
+        self.stalled, self.left = threading.Semaphore(0), threading.Semaphore(0)
+        self.over = threading.Event()
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.server.daemon_threads = True
+        self.server.web = self
+        self.address = '127.0.0.1:%d' % self.server.server_port
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def url(self, path, userinfo=''):
+        return f'http://{userinfo}{self.address}/{path}'
+
+    def headers(self, path):
+        with self.lock:
+            return [headers for seen, headers in self.seen if seen == '/' + path]
+
+    def close(self):
+        self.over.set()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def spawn(program, arguments, fds, env=None):
+    """Starts a program with exactly these {number: fd} besides stderr."""
+    copies = {to: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for to, fd in fds.items()}
+    environ = {key: value for key, value in os.environ.items() if 'proxy' not in key.lower()}
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in copies.items()]
+        return os.posix_spawn(program, [program, *arguments], {**environ, **(env or {})},
+                              file_actions=actions)
+    finally:
+        for fd in copies.values():
+            os.close(fd)
+
+
+def await_exit(pid, patience=PATIENCE):
+    """The exit status of a child; negative for a signal."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        if not select.select([pidfd], [], [], patience)[0]:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise AssertionError(f'process {pid} did not end within {patience} s')
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(pidfd)
+
+
+class Fetch:
+    """One dut-fetch. fds are {3: ..., 4: ...}."""
+
+    def __init__(self, mode, request, fds, env=None):
+        data = request if isinstance(request, bytes) else json.dumps(request).encode()
+        read, write = os.pipe()
+        self.output, theirs = os.pipe()
+        self.pid = spawn(os.path.join(LIBEXEC, 'dut-fetch'), [mode],
+                         {0: read, 1: theirs, **fds}, env)
+        os.close(read)
+        os.close(theirs)
+        os.write(write, data)
+        os.close(write)
+
+    def finish(self):
+        """Its lines, the exit status having been 0."""
+        with os.fdopen(self.output, 'rb') as output:
+            lines = [json.loads(line) for line in output]
+        status = await_exit(self.pid)
+        if status != 0:
+            raise AssertionError(f'dut-fetch ended with {status}')
+        return lines
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.close(self.output)
+        return await_exit(self.pid)
+
+
+class Helper:
+    """A dut-helper, with this process in the executor's place."""
+
+    def __init__(self, libexec=LIBEXEC):
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(PATIENCE)
+        self.pid = spawn(os.path.join(libexec, 'dut-helper'), [], {3: theirs.fileno()})
+        theirs.close()
+
+    def send(self, packet, fds=()):
+        data = packet if isinstance(packet, bytes) else json.dumps(packet).encode()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else []
+        self.socket.sendmsg([data], rights)
+
+    def receive(self):
+        return json.loads(self.socket.recv(65536))
+
+    def done(self):
+        """The next packet that is no progress."""
+        while (packet := self.receive())['t'] == 'progress':
+            pass
+        return packet
+
+    def children(self):
+        found = []
+        for entry in filter(str.isdigit, os.listdir('/proc')):
+            with contextlib.suppress(OSError):
+                with open(f'/proc/{entry}/stat', 'rb') as file:
+                    if int(file.read().rpartition(b') ')[2].split()[1]) == self.pid:
+                        found.append(int(entry))
+        return found
+
+    def close(self):
+        self.socket.close()
+        return await_exit(self.pid)
+
+
+class Box:
+    """A folder of its own, removed at the end."""
+
+    def __init__(self):
+        self.path = tempfile.mkdtemp(prefix='dut-fetch-')
+
+    def at(self, *names):
+        return os.path.join(self.path, *names)
+
+    def write(self, name, data):
+        with open(self.at(name), 'wb') as file:
+            file.write(data)
+        return self.at(name)
+
+    def read(self, name):
+        with open(self.at(name), 'rb') as file:
+            return file.read()
+
+    @contextlib.contextmanager
+    def open(self, name, flags=os.O_RDWR | os.O_CREAT):
+        fd = os.open(self.at(name), flags, 0o600)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def close(self):
+        shutil.rmtree(self.path)
+
+
+def now():
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
