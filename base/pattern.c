@@ -121,7 +121,7 @@ int pattern_new(struct pattern **ret, const char *regex, size_t length, size_t *
 	int r;
 
 	r = make(&pattern, regex, length, ret_offset, err);
-	if (r < 0)
+	if (r < 0 || !pattern)
 		return r;
 
 	/* Fails where writable memory may not become code; the interpreter does the same then. */

@@ -25,7 +25,7 @@ struct renderer {
 	bool full;    /* that they were too many has been said */
 	/* Of the scalar at hand: */
 	const struct yaml_node *node;
-	const char *path;
+	char path[PATH_SIZE];
 	bool unsure;
 };
 
@@ -256,14 +256,19 @@ static const json_t *named_list(const struct renderer *renderer, const struct ya
 	char name[NAME_SIZE];
 	const json_t *value;
 
-	if (node->kind != YAML_SCALAR || node->length < 4 || memcmp(node->text, "{{", 2) != 0 ||
-	    read_name(node->text + 2, end, name) != end)
+	if (node->kind != YAML_SCALAR || !node->text || node->length < 4 ||
+	    memcmp(node->text, "{{", 2) != 0 || read_name(node->text + 2, end, name) != end)
 		return NULL;
 	value = template_names_find(renderer->config->facts, name);
 	return json_is_array(value) ? value : NULL;
 }
 
 /* ---- trees ---- */
+
+static void set_path(struct renderer *renderer, const char *path)
+{
+	(void)snprintf(renderer->path, sizeof(renderer->path), "%s", path);
+}
 
 static struct yaml_node *copy_node(const struct renderer *renderer, const struct yaml_node *node)
 {
@@ -330,7 +335,7 @@ static int render_children(struct renderer *renderer, struct yaml_node *parent,
 		join(child_path, path, child, index++);
 		if (list) {
 			renderer->node = child;
-			renderer->path = child_path;
+			set_path(renderer, child_path);
 			r = add_items(renderer, child, list, &link);
 		} else if (child->key && renderer->config->skip &&
 			   renderer->config->skip(path, child->key)) {
@@ -361,7 +366,7 @@ static int render_node(struct renderer *renderer, struct yaml_node **ret,
 		return render_children(renderer, copy, node, path);
 
 	renderer->node = node;
-	renderer->path = path ? path : "this";
+	set_path(renderer, path ? path : "this");
 	if (!list)
 		return render_scalar(renderer, copy);
 	copy->kind = YAML_SEQUENCE;
