@@ -26,7 +26,7 @@ struct board *board_free(struct board *board)
 	(void)close_fd(board->foreign.pidfd);
 	sd_event_source_disable_unref(board->off.timer);
 	if (board->outlet && board->lock_fd >= 0 && !board->off.pending &&
-	    !outlet_busy(board->outlet))
+	    !outlet_switches(board->outlet))
 		power_release(outlet_power(board->outlet));
 	board->outlet = outlet_free(board->outlet);
 	for (size_t i = 0; i < board->n_lines; i++)

@@ -248,6 +248,16 @@ bool outlet_busy(const struct outlet *outlet)
 	return outlet->current || !list_empty(&outlet->waiting);
 }
 
+bool outlet_switches(const struct outlet *outlet)
+{
+	if (outlet->current && outlet->current->verb != OUTLET_READ)
+		return true;
+	LIST_FOREACH(link, &outlet->waiting)
+		if (CONTAINER_OF(link, struct request, link)->verb != OUTLET_READ)
+			return true;
+	return false;
+}
+
 /* Begins the next request, from the loop. */
 static int on_defer(sd_event_source *source, void *data)
 {

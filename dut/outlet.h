@@ -70,6 +70,9 @@ bool outlet_waits(const struct outlet *outlet);
 
 bool outlet_busy(const struct outlet *outlet);
 
+/* Whether the busy one will change the state: it switches, or is going to. */
+bool outlet_switches(const struct outlet *outlet);
+
 const struct outlet_status *outlet_status(const struct outlet *outlet);
 
 struct power *outlet_power(const struct outlet *outlet);
