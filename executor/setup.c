@@ -88,9 +88,28 @@ static bool is_same(const char *a, const char *b)
 
 /* ---- files ---- */
 
+/* A URL without what may be secret in it: the user before '@', and the query. */
+static const char *public_url(const char *url, char *text, size_t size)
+{
+	const char *host = strstr(url, "://");
+	size_t scheme = host ? (size_t)(host - url) + 3 : 0, authority;
+	const char *at;
+
+	host = url + scheme;
+	authority = strcspn(host, "/?#");
+	at = memrchr(host, '@', authority);
+	if (at)
+		host = at + 1;
+	(void)snprintf(text, size, "%.*s%.*s", (int)scheme, url, (int)strcspn(host, "?#"), host);
+	return text;
+}
+
 static void report_download(const struct item *item, const struct fetch_result *result)
 {
-	const char *from = item->artifact->url ? item->artifact->url : item->artifact->bucket;
+	char shown[512];
+	const char *from = item->artifact->url
+				   ? public_url(item->artifact->url, shown, sizeof(shown))
+				   : item->artifact->bucket;
 	double mib = (double)result->size / (1024 * 1024);
 	char text[1024];
 

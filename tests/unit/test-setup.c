@@ -74,13 +74,14 @@ struct fixture {
 	struct setup *setup;
 	unsigned done, progress;
 	char reason[32], text[256];
+	char said[256]; /* the last progress */
 };
 
 static void on_progress(json_t *extra, const char *text, void *data)
 {
 	struct fixture *fixture = data;
 
-	(void)text;
+	(void)snprintf(fixture->said, sizeof(fixture->said), "%s", text);
 	fixture->progress++;
 	json_decref(extra);
 }
@@ -197,6 +198,19 @@ static void what_both_deployments_share_is_fetched_once(void **state)
 		      "\"kernel\":\"artifacts/start-kernel\"}");
 }
 
+static void secrets_of_a_url_are_not_told(void **state)
+{
+	static char kernel[] = "http://bob:geheim@x:80/k@1?token=abc";
+	struct fixture *fixture = *state;
+
+	fixture->description.start.kernel.url = kernel;
+	fixture->description.next.kernel.url = kernel;
+	begin(fixture, false);
+	assert_string_equal(fake.asked[0].url, kernel);
+	end_fetch(0, NULL);
+	assert_string_equal(fixture->said, "start-kernel: http://x:80/k@1, 0.0 MiB in 0.0 s");
+}
+
 static void the_bucket_is_unpacked_and_looked_at_before_any_download(void **state)
 {
 	static char kernel[] = "http://x/k", missing[] = "not/there";
@@ -272,6 +286,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(nothing_to_fetch_is_done_from_the_loop, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(secrets_of_a_url_are_not_told, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_both_deployments_share_is_fetched_once, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(
