@@ -35,7 +35,7 @@ struct lease *lease_free(struct lease *lease)
 	if (!lease)
 		return NULL;
 	if (lease->board->outlet)
-		outlet_forget(lease->board->outlet, lease);
+		outlet_abandon(lease->board->outlet, lease);
 	sd_event_source_disable_unref(lease->child_source);
 	sd_event_source_disable_unref(lease->ready_source);
 	sd_event_source_disable_unref(lease->control_source);
@@ -195,11 +195,6 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
 		(void)describe_exit(info, reason, sizeof(reason));
 	if (started && (info->si_code != CLD_EXITED || info->si_status != 0))
 		log_job(board->config->id, lease->job->id, LOG_WARNING, "%s", reason);
-	if (board->outlet && outlet_waits(board->outlet)) {
-		(void)error_set(&err, -ECANCELED, "%s", reason);
-		outlet_forget(board->outlet, lease);
-		outlet_continue(board->outlet, -ECANCELED, &err);
-	}
 	board->lease = lease_free(lease);
 	if (file_lock(&board->lock_fd, board->state_fd, "lock", &err) < 0) {
 		log_board(board->config->id, LOG_ERR,

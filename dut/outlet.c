@@ -17,6 +17,7 @@ struct request {
 	struct power_deploy deploy; /* fds and cmdline are ours */
 	outlet_done_fn done;
 	void *data;
+	bool abandoned; /* an `on` that must not happen any more */
 };
 
 /* Where the present request is. */
@@ -205,6 +206,10 @@ static void advance(struct outlet *outlet)
 		begin(outlet);
 		break;
 	case STEP_PREPARE:
+		if (outlet->current->abandoned) {
+			fail(outlet, -ECANCELED, NULL);
+			break;
+		}
 		outlet->step = STEP_BEFORE_ON;
 		outlet->config.before_on(outlet->config.data);
 		break;
@@ -340,6 +345,28 @@ void outlet_forget(struct outlet *outlet, void *data)
 
 		if (request->data == data)
 			request->done = NULL;
+	}
+}
+
+void outlet_abandon(struct outlet *outlet, void *data)
+{
+	struct request *current = outlet->current;
+
+	outlet_forget(outlet, data);
+	LIST_FOREACH_SAFE(link, after, &outlet->waiting) {
+		struct request *request = CONTAINER_OF(link, struct request, link);
+
+		if (request->data == data && request->verb == OUTLET_ON) {
+			request_free(request);
+			outlet->n_waiting--;
+		}
+	}
+	if (!current || current->data != data || current->verb != OUTLET_ON)
+		return;
+	current->abandoned = true;
+	if (outlet->step == STEP_BEFORE_ON || outlet->step == STEP_MIN_OFF) {
+		(void)sd_event_source_set_enabled(outlet->timer, SD_EVENT_OFF);
+		fail(outlet, -ECANCELED, NULL);
 	}
 }
 

@@ -61,6 +61,10 @@ int outlet_request(struct outlet *outlet, enum outlet_verb verb, struct power_de
 /* The one who asked is gone: its done does not run any more; what has begun goes on. */
 void outlet_forget(struct outlet *outlet, void *data);
 
+/* The same for one who may not have the board switched on any more: an `on` of his ends before the
+ * switch. */
+void outlet_abandon(struct outlet *outlet, void *data);
+
 /* The answer to before_on: 0, or the error with which the `on` is given up. Ignored when nobody
  * waits for it. */
 void outlet_continue(struct outlet *outlet, int r, const struct error *err);

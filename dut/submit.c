@@ -112,13 +112,19 @@ static void on_started(int r, const char *reason, void *data)
 	submission_free(submission);
 }
 
-static void give_board_back(struct submission *submission)
+/* The job's record may be on disk already: it gets its end, so that no later dutd starts it. */
+static void end_before_start(struct submission *submission, int r, const char *why)
 {
-	struct board *board = submission->board;
+	bool disk = r == -ENOSPC || r == -EDQUOT;
 
-	board_give_back(board);
-	submission->job = job_free(submission->job);
-	daemon_board_free(submission->daemon, board);
+	(void)job_set_end(submission->job, JOB_SETUP_FAIL, disk ? "disk" : "executor_failed", "lab",
+			  why);
+	submission->job->preparing = false;
+	submission->job->off_pending = false;
+	submission->job->board = NULL;
+	daemon_note(submission->daemon, submission->job);
+	board_give_back(submission->board);
+	daemon_board_free(submission->daemon, submission->board);
 }
 
 static void on_folder_made(int r, const struct error *err, void *data)
@@ -135,7 +141,7 @@ static void on_folder_made(int r, const struct error *err, void *data)
 	if (r < 0) {
 		struct error text = *err;
 
-		give_board_back(submission);
+		end_before_start(submission, r, text.text);
 		refuse_err(submission, r, &text);
 	}
 }
@@ -169,7 +175,7 @@ static int begin_job(struct submission *submission, struct board *board, struct 
 		http_request_part_fd(submission->request, "job_bucket_initial_state_tarball_file"),
 		on_folder_made, submission, err);
 	if (r < 0)
-		give_board_back(submission);
+		end_before_start(submission, r, err->text);
 	return r;
 }
 

@@ -258,6 +258,35 @@ static void who_has_left_is_not_called(void **state)
 	assert_string_equal(driver.asked, "0r");
 }
 
+static void an_on_that_is_abandoned_does_not_switch(void **state)
+{
+	struct fixture *f = *state;
+
+	/* while it is prepared */
+	ask(f, OUTLET_ON);
+	turn(f);
+	outlet_abandon(f->outlet, f);
+	answer(f, 0, POWER_OFF);
+	assert_string_equal(driver.asked, "p");
+	assert_int_equal(f->before_on, 0);
+	/* while the console is lent */
+	ask(f, OUTLET_ON);
+	turn(f);
+	answer(f, 0, POWER_OFF);
+	assert_true(outlet_waits(f->outlet));
+	outlet_abandon(f->outlet, f);
+	assert_false(outlet_busy(f->outlet));
+	/* while it waits behind another; an off goes on */
+	ask(f, OUTLET_OFF);
+	ask(f, OUTLET_ON);
+	turn(f);
+	outlet_abandon(f->outlet, f);
+	answer(f, 0, POWER_OFF);
+	assert_string_equal(driver.asked, "pp0");
+	assert_false(outlet_busy(f->outlet));
+	assert_int_equal(f->calls, 0);
+}
+
 /* Runs the loop until something was called, or for ever if it is not. */
 static void run_until(struct fixture *f, const unsigned *count, unsigned wanted)
 {
@@ -310,6 +339,7 @@ int main(void)
 		TEST(operations_run_one_after_the_other),
 		TEST(more_than_a_few_may_not_wait),
 		TEST(who_has_left_is_not_called),
+		TEST(an_on_that_is_abandoned_does_not_switch),
 		TEST(the_off_time_and_the_settle_time_are_kept),
 	};
 
