@@ -352,9 +352,11 @@ int pattern_rewrite(struct rewritten *ret, const char *regex, size_t length, siz
 		}
 	}
 	w.origin[w.used] = w.length;
-	rewritten.length = w.used;
-	rewritten.line_end = w.line_end;
-	*ret = rewritten;
-	rewritten = (struct rewritten){ 0 };
+	*ret = (struct rewritten){
+		.text = take_ptr(rewritten.text),
+		.origin = take_ptr(rewritten.origin),
+		.length = w.used,
+		.line_end = w.line_end,
+	};
 	return 0;
 }

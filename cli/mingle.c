@@ -101,16 +101,11 @@ int mingle_console(struct mingle *mingle, const char *bytes, size_t length, stru
 	return r < 0 ? r : write_out(mingle, bytes + first, length - first, err);
 }
 
-int mingle_message(struct mingle *mingle, const char *text, struct error *err)
+/* Keeps a message until the console's line has ended, or has been waited for. */
+static int hold(struct mingle *mingle, const char *text, size_t length, struct error *err)
 {
-	size_t length = strlen(text);
-	char *grown;
+	char *grown = realloc(mingle->held, mingle->length + length);
 
-	if (!mingle->one_terminal)
-		return output_write(mingle->messages, text, length, err);
-	if (!mingle->in_line)
-		return write_out(mingle, text, length, err);
-	grown = realloc(mingle->held, mingle->length + length);
 	if (!grown)
 		return error_oom(err);
 	memcpy(grown + mingle->length, text, length);
@@ -119,6 +114,17 @@ int mingle_message(struct mingle *mingle, const char *text, struct error *err)
 	(void)sd_event_source_set_time_relative(mingle->timer, MINGLE_WAIT_US);
 	(void)sd_event_source_set_enabled(mingle->timer, SD_EVENT_ONESHOT);
 	return 0;
+}
+
+int mingle_message(struct mingle *mingle, const char *text, struct error *err)
+{
+	size_t length = strlen(text);
+
+	if (!mingle->one_terminal)
+		return output_write(mingle->messages, text, length, err);
+	if (!mingle->in_line)
+		return write_out(mingle, text, length, err);
+	return hold(mingle, text, length, err);
 }
 
 void mingle_end(struct mingle *mingle)
