@@ -88,8 +88,7 @@ static void what_is_no_record_is_refused(void **state)
 		"{}",
 		"{\"v\": 2, \"id\": 1, \"name\": \"a\", \"owner\": \"b\", \"dut\": \"c\"}",
 		"{\"v\": 1, \"id\": 0, \"name\": \"a\", \"owner\": \"b\", \"dut\": \"c\"}",
-		"{\"v\": 1, \"id\": 1, \"name\": \"a\", \"owner\": \"b\", \"dut\": \"c\", \"state\": \"?\","
-		" \"nonce\": \"\", \"boot_id\": \"\"}",
+		"{\"v\": 1, \"id\": 1, \"name\": \"a\", \"owner\": \"b\", \"dut\": \"c\", \"nonce\": \"\"}",
 		"[]",
 	};
 
