@@ -285,6 +285,20 @@ int file_bind_socket(int *ret_fd, int dir_fd, const char *name, int type, mode_t
 	return 0;
 }
 
+int file_listen_socket(int *ret_fd, int dir_fd, const char *name, int type, mode_t mode,
+		       struct error *err)
+{
+	close_ int fd = -1;
+	int r = file_bind_socket(&fd, dir_fd, name, type, mode, err);
+
+	if (r < 0)
+		return r;
+	if (listen(fd, SOMAXCONN) < 0)
+		return error_errno(err, "cannot listen on %s", name);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
 int file_connect_socket(int *ret_fd, int dir_fd, const char *name, int type, struct error *err)
 {
 	close_ int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

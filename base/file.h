@@ -46,6 +46,10 @@ int file_make_dir(int *ret_fd, int dir_fd, const char *path, mode_t mode, struct
 int file_bind_socket(int *ret_fd, int dir_fd, const char *name, int type, mode_t mode,
 		     struct error *err);
 
+/* The same, and listens. */
+int file_listen_socket(int *ret_fd, int dir_fd, const char *name, int type, mode_t mode,
+		       struct error *err);
+
 /* Connects to dir_fd/name likewise. -ENOENT, -ECONNREFUSED when nobody is there. CLOEXEC and
  * non-blocking. */
 int file_connect_socket(int *ret_fd, int dir_fd, const char *name, int type, struct error *err);

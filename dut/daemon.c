@@ -26,7 +26,7 @@
 
 static const uint64_t STOP_LIMIT_US = UINT64_C(5) * 1000000;
 
-enum { MAX_RECORD = 1 << 20, LISTEN_BACKLOG = 128 };
+enum { MAX_RECORD = 1 << 20 };
 
 struct daemon *daemon_free(struct daemon *daemon)
 {
@@ -253,14 +253,12 @@ static int open_socket(struct daemon *daemon, int *ret_fd, struct error *err)
 		*ret_fd = SD_LISTEN_FDS_START;
 		return 0;
 	}
-	r = file_bind_socket(&fd, daemon->runtime_fd, "dutd.sock", SOCK_STREAM,
-			     daemon->config->socket_mode, err);
+	r = file_listen_socket(&fd, daemon->runtime_fd, "dutd.sock", SOCK_STREAM,
+			       daemon->config->socket_mode, err);
 	if (r >= 0 && daemon->config->socket_group)
 		r = set_group(daemon->runtime_fd, daemon->config->socket_group, err);
 	if (r < 0)
 		return r;
-	if (listen(fd, LISTEN_BACKLOG) < 0)
-		return error_errno(err, "cannot listen on dutd.sock");
 	*ret_fd = take_fd(&fd);
 	return 0;
 }

@@ -12,7 +12,7 @@
 #include "base/list.h"
 
 struct work {
-	struct list link; /* worker.todo, then worker.finished */
+	struct list link; /* worker.waiting, then worker.finished */
 	work_fn work;
 	work_done_fn done;
 	void (*release)(void *data);
@@ -26,7 +26,7 @@ struct worker {
 	bool has_thread;
 	pthread_mutex_t mutex; /* guards the rest */
 	pthread_cond_t more;
-	struct list todo, finished;
+	struct list waiting, finished;
 	bool stop;
 	int finished_fd; /* eventfd: finished has grown */
 	sd_event_source *source;
@@ -49,11 +49,11 @@ static void *thread_main(void *data)
 		const uint64_t one = 1;
 		struct work *work;
 
-		while (list_empty(&worker->todo) && !worker->stop)
+		while (list_empty(&worker->waiting) && !worker->stop)
 			(void)pthread_cond_wait(&worker->more, &worker->mutex);
-		if (list_empty(&worker->todo))
+		if (list_empty(&worker->waiting))
 			break;
-		work = CONTAINER_OF(worker->todo.next, struct work, link);
+		work = CONTAINER_OF(worker->waiting.next, struct work, link);
 		list_remove(&work->link);
 		(void)pthread_mutex_unlock(&worker->mutex);
 		work->r = work->work(work->data, &work->err);
@@ -130,7 +130,7 @@ int worker_new(struct worker **ret, sd_event *event, struct error *err)
 
 	if (!worker)
 		return error_oom(err);
-	list_init(&worker->todo);
+	list_init(&worker->waiting);
 	list_init(&worker->finished);
 	(void)pthread_mutex_init(&worker->mutex, NULL);
 	(void)pthread_cond_init(&worker->more, NULL);
@@ -163,7 +163,7 @@ int worker_run(struct worker *worker, work_fn work, work_done_fn done, void (*re
 		return error_oom(err);
 	*item = (struct work){ .work = work, .done = done, .release = release, .data = data };
 	(void)pthread_mutex_lock(&worker->mutex);
-	list_append(&worker->todo, &item->link);
+	list_append(&worker->waiting, &item->link);
 	(void)pthread_cond_signal(&worker->more);
 	(void)pthread_mutex_unlock(&worker->mutex);
 	return 0;

@@ -212,20 +212,6 @@ static int adopt(struct power_qemu *qemu, struct error *err)
 
 /* ---- start ---- */
 
-static int listen_at(int *ret_fd, const struct power_config *config, const char *name,
-		     struct error *err)
-{
-	close_ int fd = -1;
-	int r = file_bind_socket(&fd, config->runtime_dir_fd, name, SOCK_STREAM, 0600, err);
-
-	if (r < 0)
-		return r;
-	if (listen(fd, 4) < 0)
-		return error_errno(err, "cannot listen on %s", name);
-	*ret_fd = take_fd(&fd);
-	return 0;
-}
-
 static int spawn_qemu(struct power_qemu *qemu, const struct power_deploy *deploy, int lock_fd,
 		      struct error *err)
 {
@@ -238,9 +224,11 @@ static int spawn_qemu(struct power_qemu *qemu, const struct power_deploy *deploy
 
 	r = qemu_command_make(&command, config, deploy, err);
 	if (r >= 0)
-		r = listen_at(&qmp_fd, config, "qmp.sock", err);
+		r = file_listen_socket(&qmp_fd, config->runtime_dir_fd, "qmp.sock", SOCK_STREAM,
+				       0600, err);
 	if (r >= 0)
-		r = listen_at(&console_fd, config, "console.sock", err);
+		r = file_listen_socket(&console_fd, config->runtime_dir_fd, "console.sock",
+				       SOCK_STREAM, 0600, err);
 	if (r < 0)
 		return r;
 	if (pipe2(pipes, O_CLOEXEC) < 0)

@@ -76,20 +76,6 @@ static void check(const struct yaml_node *keys, struct problems *problems)
 
 /* ---- the process ---- */
 
-static int listen_at(int *ret_fd, const struct power_config *config, const char *name, int type,
-		     struct error *err)
-{
-	close_ int fd = -1;
-	int r = file_bind_socket(&fd, config->runtime_dir_fd, name, type, 0600, err);
-
-	if (r < 0)
-		return r;
-	if (listen(fd, 4) < 0)
-		return error_errno(err, "cannot listen on %s", name);
-	*ret_fd = take_fd(&fd);
-	return 0;
-}
-
 static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
 {
 	struct power_sim *sim = data;
@@ -120,9 +106,11 @@ static int spawn_board(struct power_sim *sim, const struct power_config *config,
 	if (make_path(script, yaml_get(config->keys, "script")) < 0 ||
 	    (sent_node && make_path(sent, sent_node) < 0))
 		return error_set(err, -ENAMETOOLONG, "the path of the script is too long");
-	r = listen_at(&control_fd, config, "sim.sock", SOCK_SEQPACKET, err);
+	r = file_listen_socket(&control_fd, config->runtime_dir_fd, "sim.sock", SOCK_SEQPACKET,
+			       0600, err);
 	if (r >= 0)
-		r = listen_at(&console_fd, config, "console.sock", SOCK_STREAM, err);
+		r = file_listen_socket(&console_fd, config->runtime_dir_fd, "console.sock",
+				       SOCK_STREAM, 0600, err);
 	if (r < 0)
 		return r;
 
