@@ -84,22 +84,49 @@ static int open_segment(const struct history *history, const struct segment *seg
 	return file_open_beneath(ret_fd, history->console_dir_fd, path, O_RDONLY, err);
 }
 
+/* The bytes that lie in a segment's file, more than were lent to its job perhaps; 0 when it is
+ * gone.
+ */
+static uint64_t segment_size(const struct history *history, const struct segment *segment)
+{
+	close_ int fd = -1;
+	struct stat status;
+
+	if (open_segment(history, segment, &fd, NULL) < 0 || fstat(fd, &status) < 0)
+		return 0;
+	return (uint64_t)status.st_size;
+}
+
+/*
+ * The segment in which the bytes behind the base of segments[last] are, which is the last one of
+ * that base. A job that received nothing leaves its base to what comes next: of several segments
+ * with one base at most one was given bytes. It is the idle one if that has any, for jobs can write
+ * more than they received, else that of the latest job.
+ */
+static const struct segment *choose_segment(const struct history *history, size_t last)
+{
+	const struct segment *chosen = &history->segments[last];
+	const struct segment *idle = chosen->job ? NULL : chosen;
+
+	for (size_t i = last; i > 0 && history->segments[i - 1].base == chosen->base; i--) {
+		const struct segment *segment = &history->segments[i - 1];
+
+		if (!segment->job)
+			idle = segment;
+		else if (segment->job > chosen->job)
+			chosen = segment;
+	}
+	return idle && (idle == chosen || segment_size(history, idle) > 0) ? idle : chosen;
+}
+
 uint64_t history_end(const struct history *history)
 {
-	uint64_t end = 0;
+	const struct segment *segment;
 
-	for (size_t i = history->count; i > 0; i--) {
-		const struct segment *segment = &history->segments[i - 1];
-		close_ int fd = -1;
-		struct stat status;
-
-		if (segment->base > end)
-			end = segment->base;
-		if (open_segment(history, segment, &fd, NULL) == 0 && fstat(fd, &status) == 0 &&
-		    segment->base + (uint64_t)status.st_size > end)
-			end = segment->base + (uint64_t)status.st_size;
-	}
-	return end;
+	if (history->count == 0)
+		return 0;
+	segment = choose_segment(history, history->count - 1);
+	return segment->base + segment_size(history, segment);
 }
 
 void history_cursor_init(struct history_cursor *cursor, uint64_t offset)
@@ -129,24 +156,35 @@ static size_t first_after(const struct history *history, uint64_t offset)
 	return i;
 }
 
+/* Makes the cursor stand in this segment. -ENOENT when its file is gone. */
+static int enter_segment(const struct history *history, struct history_cursor *cursor,
+			 const struct segment *segment, struct error *err)
+{
+	int r;
+
+	if (cursor->fd >= 0 && cursor->base == segment->base && cursor->job == segment->job)
+		return 0;
+	history_cursor_done(cursor);
+	r = open_segment(history, segment, &cursor->fd, err);
+	if (r < 0)
+		return r;
+	cursor->base = segment->base;
+	cursor->job = segment->job;
+	return 0;
+}
+
 /* Reads from the segment in which the offset lies, which may be empty or shorter. */
 static ssize_t read_here(const struct history *history, struct history_cursor *cursor, char *buffer,
 			 size_t size, size_t after, struct error *err)
 {
+	const struct segment *segment = choose_segment(history, after - 1);
 	uint64_t room = UINT64_MAX;
 	ssize_t n;
 	int r;
 
-	if (cursor->fd < 0) {
-		const struct segment *segment = &history->segments[after - 1];
-
-		r = open_segment(history, segment, &cursor->fd, err);
-		if (r == -ENOENT)
-			return 0; /* the next one may be there */
-		if (r < 0)
-			return r;
-		cursor->base = segment->base;
-	}
+	r = enter_segment(history, cursor, segment, err);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r; /* the next one may be there */
 	/* A job that wrote more than it was lent does not reach into what came after it. */
 	if (after < history->count)
 		room = history->segments[after].base - cursor->offset;
@@ -165,20 +203,11 @@ ssize_t history_read(const struct history *history, struct history_cursor *curso
 
 		if (after == 0)
 			return 0;
-		/* A new segment has begun where the present one ends. */
-		if (cursor->fd >= 0 && history->segments[after - 1].base != cursor->base)
-			history_cursor_done(cursor);
 		n = read_here(history, cursor, buffer, size, after, err);
 		if (n > 0)
 			cursor->offset += (uint64_t)n;
-		if (n != 0)
+		if (n != 0 || after == history->count)
 			return n;
-		/* Two segments with the same base: the later one, which `after - 1` names, has the
-		 * bytes. */
-		if (after == history->count) {
-			return 0;
-		}
-		history_cursor_done(cursor);
 		cursor->offset = history->segments[after].base;
 	}
 }

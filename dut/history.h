@@ -21,7 +21,7 @@ struct segment {
 
 struct history {
 	int console_dir_fd, jobs_dir_fd; /* borrowed */
-	struct segment *segments; /* by base; of two with the same base the later one is last */
+	struct segment *segments;	 /* by base */
 	size_t count;
 };
 
@@ -40,7 +40,8 @@ uint64_t history_end(const struct history *history);
 struct history_cursor {
 	uint64_t offset; /* of the next byte */
 	int fd;		 /* of the present segment, -1 before the first read */
-	uint64_t base;	 /* of that segment */
+	uint64_t base;	 /* of that segment, and */
+	uint64_t job;	 /* whose it is */
 };
 
 void history_cursor_init(struct history_cursor *cursor, uint64_t offset);

@@ -139,6 +139,86 @@ static void a_job_does_not_reach_beyond_its_loan(void **state)
 	fill(f);
 	put(f->jobs_fd, "17/console.log", "job-17 and more that it wrote itself");
 	read_all(f, 0, "onejob-17two");
+	assert_int_equal(history_end(&f->history), 12);
+}
+
+static void put_job(struct fixture *f, uint64_t base, uint64_t job, const char *text)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "%u", (unsigned)job);
+	(void)mkdirat(f->jobs_fd, path, 0700);
+	(void)snprintf(path, sizeof(path), "%u/console.log", (unsigned)job);
+	put(f->jobs_fd, path, text);
+	assert_int_equal(history_add(&f->history, base, job, NULL), 0);
+}
+
+static void a_job_that_received_nothing_hides_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	/* The idle segment goes on at the base where it was interrupted. */
+	put(f->console_fd, "0.log", "");
+	assert_int_equal(history_scan(&f->history, NULL), 0);
+	put_job(f, 0, 17, "");
+	put(f->console_fd, "0.log", "idle again");
+	assert_int_equal(history_add(&f->history, 0, 0, NULL), 0);
+	assert_int_equal(history_end(&f->history), 10);
+	read_all(f, 0, "idle again");
+	read_all(f, 5, "again");
+	/* What comes after it is behind it. */
+	put_job(f, 10, 18, "");
+	put_job(f, 10, 19, " job-19");
+	read_all(f, 0, "idle again job-19");
+	assert_int_equal(history_end(&f->history), 17);
+}
+
+static void the_order_in_which_jobs_are_found_does_not_matter(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f->console_fd, "0.log", "");
+	put_job(f, 0, 19, "late");
+	put_job(f, 0, 18, "what it wrote itself");
+	put_job(f, 0, 17, "");
+	assert_int_equal(history_scan(&f->history, NULL), 0);
+	read_all(f, 0, "late");
+	assert_int_equal(history_end(&f->history), 4);
+}
+
+static void a_reader_at_the_end_follows_into_the_next_segment(void **state)
+{
+	struct fixture *f = *state;
+	struct history_cursor cursor;
+	char text[8];
+
+	/* It waits in an idle segment without a byte when a job gets the console, and gives it
+	 * back. */
+	put(f->console_fd, "0.log", "");
+	assert_int_equal(history_scan(&f->history, NULL), 0);
+	history_cursor_init(&cursor, 0);
+	assert_int_equal(history_read(&f->history, &cursor, text, sizeof(text), NULL), 0);
+	put_job(f, 0, 17, "");
+	assert_int_equal(history_read(&f->history, &cursor, text, sizeof(text), NULL), 0);
+	put(f->jobs_fd, "17/console.log", "job");
+	assert_int_equal(history_read(&f->history, &cursor, text, sizeof(text), NULL), 3);
+	put_job(f, 3, 18, "");
+	assert_int_equal(history_read(&f->history, &cursor, text, sizeof(text), NULL), 0);
+	put(f->console_fd, "3.log", "idle");
+	assert_int_equal(history_add(&f->history, 3, 0, NULL), 0);
+	assert_int_equal(history_read(&f->history, &cursor, text, sizeof(text), NULL), 4);
+	assert_memory_equal(text, "idle", 4);
+	history_cursor_done(&cursor);
+}
+
+static void nothing_at_all_is_an_empty_history(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(history_scan(&f->history, NULL), 0);
+	assert_int_equal(history_end(&f->history), 0);
+	assert_int_equal(history_clamp(&f->history, 7), 7);
+	read_all(f, 0, "");
 }
 
 static void a_link_in_a_jobs_folder_is_not_followed(void **state)
@@ -164,6 +244,10 @@ int main(void)
 		TEST(a_reader_goes_on_when_more_comes),
 		TEST(what_is_not_kept_any_more_is_jumped_over),
 		TEST(a_job_does_not_reach_beyond_its_loan),
+		TEST(a_job_that_received_nothing_hides_nothing),
+		TEST(the_order_in_which_jobs_are_found_does_not_matter),
+		TEST(a_reader_at_the_end_follows_into_the_next_segment),
+		TEST(nothing_at_all_is_an_empty_history),
 		TEST(a_link_in_a_jobs_folder_is_not_followed),
 	};
 
