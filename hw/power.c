@@ -86,12 +86,14 @@ static int on_defer(sd_event_source *source, void *data)
 {
 	struct power *power = data;
 	struct power_core *core = power->core;
+	/* done may begin the next operation, and even close us. */
+	const struct power_result result = core->result;
 	power_done_fn done = core->done;
 
 	(void)source;
 	core->busy = false;
 	core->done = NULL;
-	done(power, &core->result, core->data);
+	done(power, &result, core->data);
 	return 0;
 }
 

@@ -39,7 +39,9 @@ static int fake_start(struct power *power, enum power_operation operation,
 	if (operation == POWER_OP_OFF)
 		return error_set(err, -EIO, "cannot begin");
 	if (fake.finish_at_once)
-		power_finish(power, &(struct power_result){ .state = POWER_ON });
+		power_finish(power, &(struct power_result){ .state = operation == POWER_OP_PREPARE
+									     ? POWER_OFF
+									     : POWER_ON });
 	return 0;
 }
 
@@ -155,6 +157,73 @@ static void one_that_cannot_begin_is_over(void **state)
 	power_close(power);
 }
 
+static void on_prepared(struct power *power, const struct power_result *result, void *data)
+{
+	(void)power;
+	(void)data;
+	assert_int_equal(result->state, POWER_OFF);
+	calls++;
+}
+
+static void on_done_again(struct power *power, const struct power_result *result, void *data)
+{
+	(void)data;
+	assert_int_equal(power_prepare(power, NULL, on_prepared, NULL, NULL), 0);
+	/* What the next operation says does not change it. */
+	on_done(power, result, NULL);
+}
+
+static void done_may_begin_the_next_operation(void **state)
+{
+	struct power *power = open_power();
+
+	(void)state;
+	fake.finish_at_once = true;
+	assert_int_equal(power_read(power, on_done_again, NULL, NULL), 0);
+	turn();
+	assert_int_equal(calls, 2);
+	power_close(power);
+}
+
+static void on_done_close(struct power *power, const struct power_result *result, void *data)
+{
+	power_close(power);
+	on_done(NULL, result, data);
+}
+
+static void done_may_close(void **state)
+{
+	struct power *power = open_power();
+
+	(void)state;
+	assert_int_equal(power_read(power, on_done_close, NULL, NULL), 0);
+	power_finish(power, &(struct power_result){ .state = POWER_ON });
+	turn();
+	assert_int_equal(calls, 1);
+	assert_true(fake.closed);
+}
+
+static void a_driver_that_is_not_there_cannot_be_opened(void **state)
+{
+	const struct power_config config = { .board = "b", .driver = "gpio", .event = event };
+	struct power *power = NULL;
+	struct error err;
+
+	(void)state;
+	assert_int_equal(power_open(&power, &config, &err), -ENOENT);
+	assert_string_equal(err.text, "there is no power driver 'gpio'");
+	assert_null(power);
+	assert_null(power_close(NULL));
+}
+
+static void states_have_their_names(void **state)
+{
+	(void)state;
+	assert_string_equal(power_state_name(POWER_ON), "ON");
+	assert_string_equal(power_state_name(POWER_OFF), "OFF");
+	assert_string_equal(power_state_name(POWER_UNKNOWN), "UNKNOWN");
+}
+
 static void drivers_are_known_by_name(void **state)
 {
 	struct yaml_node keys = { .kind = YAML_MAPPING };
@@ -195,6 +264,10 @@ int main(void)
 		cmocka_unit_test(done_never_runs_after_close),
 		cmocka_unit_test(a_second_operation_is_busy),
 		cmocka_unit_test(one_that_cannot_begin_is_over),
+		cmocka_unit_test(done_may_begin_the_next_operation),
+		cmocka_unit_test(done_may_close),
+		cmocka_unit_test(a_driver_that_is_not_there_cannot_be_opened),
+		cmocka_unit_test(states_have_their_names),
 		cmocka_unit_test(drivers_are_known_by_name),
 	};
 
