@@ -109,12 +109,30 @@ static void finish(struct outlet *outlet)
 		(void)sd_event_source_set_enabled(outlet->defer, SD_EVENT_ONESHOT);
 }
 
-static void fail(struct outlet *outlet, int r, const struct error *err)
+/* The `on` was given up before the switch: the power is as it was. */
+static void give_up(struct outlet *outlet, int r, const struct error *err)
 {
-	outlet->result = (struct power_result){ .error = r, .state = outlet->status.state };
+	outlet->result = (struct power_result){ .error = r,
+						.state = outlet->status.state,
+						.verified = outlet->status.verified };
 	if (err)
 		outlet->result.text = *err;
+	note_state(outlet, &outlet->result);
 	finish(outlet);
+}
+
+/* The driver could not do its part. */
+static void fail(struct outlet *outlet, const struct power_result *result)
+{
+	outlet->result = *result;
+	note_state(outlet, result);
+	finish(outlet);
+}
+
+/* It could not even begin: nobody knows what the power is. */
+static void fail_to_begin(struct outlet *outlet, int r, const struct error *err)
+{
+	fail(outlet, &(struct power_result){ .error = r, .text = *err });
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *data)
@@ -141,7 +159,7 @@ static void on_power_done(struct power *power, const struct power_result *result
 	(void)power;
 	if (outlet->step == STEP_PREPARE) {
 		if (result->error < 0)
-			fail(outlet, result->error, &result->text);
+			fail(outlet, result);
 		else
 			advance(outlet);
 		return;
@@ -176,7 +194,7 @@ static void begin_switch(struct outlet *outlet)
 		r = power_switch(outlet->config.power, outlet->current->verb == OUTLET_ON,
 				 on_power_done, outlet, &err);
 	if (r < 0)
-		fail(outlet, r, &err);
+		fail_to_begin(outlet, r, &err);
 }
 
 static void begin(struct outlet *outlet)
@@ -193,7 +211,7 @@ static void begin(struct outlet *outlet)
 	r = power_prepare(outlet->config.power, request->has_deploy ? &request->deploy : NULL,
 			  on_power_done, outlet, &err);
 	if (r < 0)
-		fail(outlet, r, &err);
+		fail_to_begin(outlet, r, &err);
 }
 
 /* The next step of the present request. */
@@ -207,7 +225,7 @@ static void advance(struct outlet *outlet)
 		break;
 	case STEP_PREPARE:
 		if (outlet->current->abandoned) {
-			fail(outlet, -ECANCELED, NULL);
+			give_up(outlet, -ECANCELED, NULL);
 			break;
 		}
 		outlet->step = STEP_BEFORE_ON;
@@ -238,7 +256,7 @@ void outlet_continue(struct outlet *outlet, int r, const struct error *err)
 	if (outlet->step != STEP_BEFORE_ON)
 		return;
 	if (r < 0)
-		fail(outlet, r, err);
+		give_up(outlet, r, err);
 	else
 		advance(outlet);
 }
@@ -366,7 +384,7 @@ void outlet_abandon(struct outlet *outlet, void *data)
 	current->abandoned = true;
 	if (outlet->step == STEP_BEFORE_ON || outlet->step == STEP_MIN_OFF) {
 		(void)sd_event_source_set_enabled(outlet->timer, SD_EVENT_OFF);
-		fail(outlet, -ECANCELED, NULL);
+		give_up(outlet, -ECANCELED, NULL);
 	}
 }
 

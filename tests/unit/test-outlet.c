@@ -2,10 +2,12 @@
 #include "tests/support/test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "dut/outlet.h"
@@ -15,13 +17,15 @@ static struct {
 	char asked[64]; /* p: prepare, 1: on, 0: off, r: read */
 	power_done_fn done;
 	void *data;
-	bool closed;
+	bool closed, refuses;
 } driver;
 
-static int note(char what, power_done_fn done, void *data)
+static int note(char what, power_done_fn done, void *data, struct error *err)
 {
 	size_t length = strlen(driver.asked);
 
+	if (driver.refuses)
+		return error_set(err, -ENOENT, "there is no device");
 	driver.asked[length] = what;
 	driver.done = done;
 	driver.data = data;
@@ -33,22 +37,19 @@ int power_prepare(struct power *power, const struct power_deploy *deploy, power_
 {
 	(void)power;
 	(void)deploy;
-	(void)err;
-	return note('p', done, data);
+	return note('p', done, data, err);
 }
 
 int power_switch(struct power *power, bool on, power_done_fn done, void *data, struct error *err)
 {
 	(void)power;
-	(void)err;
-	return note(on ? '1' : '0', done, data);
+	return note(on ? '1' : '0', done, data, err);
 }
 
 int power_read(struct power *power, power_done_fn done, void *data, struct error *err)
 {
 	(void)power;
-	(void)err;
-	return note('r', done, data);
+	return note('r', done, data, err);
 }
 
 struct power *power_close(struct power *power)
@@ -183,6 +184,7 @@ static void a_console_that_cannot_be_lent_ends_the_on(void **state)
 	outlet_continue(f->outlet, -ENODEV, &why);
 	assert_int_equal(f->result.error, -ENODEV);
 	assert_string_equal(f->result.text.text, "no console");
+	assert_string_equal(outlet_status(f->outlet)->text, "no console");
 	assert_string_equal(driver.asked, "p");
 }
 
@@ -213,6 +215,103 @@ static void a_failure_has_the_words_of_the_driver(void **state)
 	turn(f);
 	answer(f, 0, POWER_OFF);
 	assert_string_equal(outlet_status(f->outlet)->text, "");
+}
+
+static void one_that_cannot_begin_leaves_the_state_unknown(void **state)
+{
+	static const enum outlet_verb verbs[] = { OUTLET_ON, OUTLET_OFF, OUTLET_READ };
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+		driver.refuses = false;
+		ask(f, OUTLET_READ);
+		turn(f);
+		answer(f, 0, POWER_OFF);
+		assert_true(outlet_status(f->outlet)->verified);
+		driver.refuses = true;
+		ask(f, verbs[i]);
+		turn(f);
+		assert_int_equal(f->calls, 2 * i + 2);
+		assert_int_equal(f->result.error, -ENOENT);
+		assert_int_equal(f->result.state, POWER_UNKNOWN);
+		assert_int_equal(outlet_status(f->outlet)->state, POWER_UNKNOWN);
+		assert_false(outlet_status(f->outlet)->verified);
+		assert_string_equal(outlet_status(f->outlet)->text, "there is no device");
+	}
+}
+
+static void one_that_cannot_be_prepared_says_so(void **state)
+{
+	struct fixture *f = *state;
+
+	ask(f, OUTLET_ON);
+	turn(f);
+	answer(f, -EIO, POWER_OFF);
+	assert_string_equal(driver.asked, "p");
+	assert_int_equal(f->before_on, 0);
+	assert_int_equal(f->after, 1);
+	assert_int_equal(f->result.error, -EIO);
+	assert_string_equal(f->result.text.text, "the fuse is blown");
+	assert_int_equal(outlet_status(f->outlet)->state, POWER_OFF);
+	assert_string_equal(outlet_status(f->outlet)->text, "the fuse is blown");
+}
+
+static void an_outlet_that_is_freed_calls_nobody(void **state)
+{
+	struct fixture *f = *state;
+
+	ask(f, OUTLET_OFF);
+	turn(f);
+	ask(f, OUTLET_ON);
+	f->outlet = outlet_free(f->outlet);
+	turn(f);
+	assert_int_equal(f->calls, 0);
+	assert_int_equal(f->after, 0);
+}
+
+static void what_is_to_be_booted_is_taken_over(void **state)
+{
+	struct fixture *f = *state;
+	struct error err;
+	int kernel_fd = -1;
+
+	for (unsigned i = 0; i <= 16; i++) {
+		struct power_deploy deploy = { .kernel_fd = open("/dev/null", O_RDONLY | O_CLOEXEC),
+					       .initramfs_fd = -1,
+					       .dtb_fd = -1,
+					       .cmdline = strdup("quiet") };
+		int r = outlet_request(f->outlet, OUTLET_ON, &deploy, on_done, f, &err);
+
+		kernel_fd = deploy.kernel_fd;
+		/* The last one is one too many. */
+		assert_int_equal(r, i < 16 ? 0 : -EAGAIN);
+	}
+	assert_int_equal(fcntl(kernel_fd, F_GETFD), -1);
+}
+
+static void on_off_then_on(const struct power_result *result, void *data)
+{
+	on_done(result, data);
+	ask(data, OUTLET_ON);
+}
+
+static void who_asks_again_in_the_callback_is_served(void **state)
+{
+	struct fixture *f = *state;
+	struct error err;
+
+	assert_int_equal(outlet_request(f->outlet, OUTLET_OFF, NULL, on_off_then_on, f, &err), 0);
+	assert_true(outlet_switches(f->outlet));
+	turn(f);
+	answer(f, 0, POWER_OFF);
+	assert_string_equal(driver.asked, "0p");
+	answer(f, 0, POWER_OFF);
+	outlet_continue(f->outlet, 0, NULL);
+	answer(f, 0, POWER_ON);
+	assert_int_equal(f->calls, 2);
+	assert_false(outlet_switches(f->outlet));
+	outlet_continue(f->outlet, -EIO, NULL); /* nobody waits for it */
+	assert_int_equal(outlet_status(f->outlet)->state, POWER_ON);
 }
 
 static void operations_run_one_after_the_other(void **state)
@@ -336,6 +435,11 @@ int main(void)
 		TEST(a_console_that_cannot_be_lent_ends_the_on),
 		TEST(what_does_not_read_back_is_an_error),
 		TEST(a_failure_has_the_words_of_the_driver),
+		TEST(one_that_cannot_begin_leaves_the_state_unknown),
+		TEST(one_that_cannot_be_prepared_says_so),
+		TEST(an_outlet_that_is_freed_calls_nobody),
+		TEST(what_is_to_be_booted_is_taken_over),
+		TEST(who_asks_again_in_the_callback_is_served),
 		TEST(operations_run_one_after_the_other),
 		TEST(more_than_a_few_may_not_wait),
 		TEST(who_has_left_is_not_called),
