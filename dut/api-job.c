@@ -193,8 +193,8 @@ void api_job_log(struct http_request *request, void *data)
 
 	if (!job)
 		return;
-	if (text)
-		r = text_to_uint64(&offset, text, 0, INT64_MAX, &err);
+	if (text && text_to_uint64(&offset, text, 0, INT64_MAX, &err) < 0)
+		r = error_prefix(&err, -EINVAL, "offset");
 	if (r >= 0) {
 		if (offset < job->console_base)
 			offset = job->console_base;
@@ -205,7 +205,7 @@ void api_job_log(struct http_request *request, void *data)
 				    is_following(request), &err);
 	}
 	if (r < 0)
-		http_reply_error(request, api_status(r), "offset: %s", err.text);
+		http_reply_error(request, api_status(r), "%s", err.text);
 }
 
 void api_job_events(struct http_request *request, void *data)

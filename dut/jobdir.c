@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/file.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
@@ -65,15 +64,15 @@ static json_t *make_description(const struct daemon *daemon, const struct board 
 {
 	json_t *description = jobdir_common_facts(daemon, metadata);
 	json_t *facts = jobdir_dut_facts(board);
-	char id[24], submitted[CLOCK_ISO_SIZE];
+	char id[24];
 
 	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
 	(void)json_object_set_new(description, "v", json_integer(1));
 	(void)json_object_set_new(description, "id", json_string(id));
 	(void)json_object_set_new(description, "name", json_string(job->name));
 	(void)json_object_set_new(description, "owner", json_string(job->owner));
-	(void)json_object_set_new(description, "submitted",
-				  json_string(clock_format_iso(submitted, job->submitted_us)));
+	(void)json_object_set_new(description, "submitted_us",
+				  json_integer((json_int_t)job->submitted_us));
 	(void)json_object_set_new(description, "socket_uid", json_integer((json_int_t)geteuid()));
 	(void)json_object_set(description, "deploy", json_object_get(facts, "deploy"));
 	/* The DUT's variables are the daemon's with its own on top. */

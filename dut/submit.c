@@ -21,7 +21,11 @@
 /* How long a submission waits for a board that is just being switched off after a job. */
 static const uint64_t SETTLE_LIMIT_US = UINT64_C(20) * 1000000;
 
-enum { MAX_SUBMISSIONS = 100, MAX_CANDIDATES = 1000 };
+enum {
+	MAX_SUBMISSIONS = 100,
+	MAX_CANDIDATES = 1000,
+	MAX_NAME = 200, /* bytes */
+};
 
 struct submission {
 	struct list link; /* daemon.submissions */
@@ -352,6 +356,30 @@ static int start_check(struct submission *submission, struct error *err)
 
 /* ---- the request ---- */
 
+/* A text, or not there. */
+static int check_text(const json_t *metadata, const char *key, size_t max, struct error *err)
+{
+	const json_t *value = json_object_get(metadata, key);
+
+	if (value && !json_is_null(value) &&
+	    (!json_is_string(value) || json_string_length(value) > max))
+		return error_set(err, -EINVAL, "metadata: %s is no text of at most %zu bytes", key,
+				 max);
+	return 0;
+}
+
+static int check_on_disconnect(const json_t *metadata, struct error *err)
+{
+	static const char *const known[] = { "cancel", "continue", NULL };
+	const json_t *value = json_object_get(metadata, "on_disconnect");
+
+	if (value && !json_is_null(value) &&
+	    (!json_is_string(value) || !api_is_one_of(json_string_value(value), known)))
+		return error_set(err, -EINVAL,
+				 "metadata: on_disconnect is neither cancel nor continue");
+	return 0;
+}
+
 static int check_metadata(const json_t *metadata, struct error *err)
 {
 	static const char *const later[] = { "wait", "priority" };
@@ -363,6 +391,7 @@ static int check_metadata(const json_t *metadata, struct error *err)
 	const json_t *environ_vars = json_object_get(metadata, "environ");
 	const char *key;
 	const json_t *value;
+	int r;
 
 	if (!json_is_object(metadata))
 		return error_set(err, -EINVAL, "metadata is no JSON object");
@@ -383,14 +412,15 @@ static int check_metadata(const json_t *metadata, struct error *err)
 	json_object_foreach((json_t *)(uintptr_t)environ_vars, key, value)
 		if (!json_is_string(value))
 			return error_set(err, -EINVAL, "metadata: environ.%.64s is no text", key);
-	value = json_object_get(metadata, "name");
-	if (value && !json_is_null(value) &&
-	    (!json_is_string(value) || json_string_length(value) > 200))
-		return error_set(err, -EINVAL, "metadata: name is no text of at most 200 bytes");
 	value = json_object_get(metadata, "target");
 	if (value && !json_is_null(value) && !json_is_object(value))
 		return error_set(err, -EINVAL, "metadata: target is no object");
-	return 0;
+	r = check_text(metadata, "name", MAX_NAME, err);
+	if (r >= 0)
+		r = check_text(metadata, "submission_id", MAX_NAME, err);
+	if (r >= 0)
+		r = check_on_disconnect(metadata, err);
+	return r;
 }
 
 static void on_gone(void *data)

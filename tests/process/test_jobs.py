@@ -130,6 +130,7 @@ class Statuses(unittest.TestCase):
             job = lab.run_job(text, 'b1')
             self.assertEqual((job['status'], job['reason']), ('COMPLETE', 'ok'))
             result = lab.result(job['id'])
+            self.assertEqual(result['submitted'], job['submitted'])
             self.assertEqual(result['timeouts']['boot_cycle']['retried'], 1)
             self.assertEqual([boot['n'] for boot in result['boots']], [1, 2])
             deployments = [event['deployment'] for event in lab.events(job['id'])
