@@ -115,6 +115,9 @@ static char *renew_job_json(const struct board *board, const struct job *job, in
 	description = json_loadb(text, length, 0, NULL);
 	(void)json_object_set_new(description, "attempt", json_integer(job->attempt));
 	(void)json_object_set_new(description, "nonce", json_string(job->nonce));
+	if (job->has_console)
+		(void)json_object_set_new(description, "console_base",
+					  json_integer((json_int_t)job->console_base));
 	(void)json_object_set_new(description, "epoch",
 				  json_integer((json_int_t)board->daemon->epoch));
 	renewed = description ? json_dumps(description, JSON_INDENT(1)) : NULL;

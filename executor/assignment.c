@@ -136,6 +136,9 @@ int assignment_load(struct assignment **ret, int dir_fd, struct error *err)
 	assignment->owner = get_text(root, "owner");
 	assignment->nonce = get_text(root, "nonce");
 	assignment->dut = get_text(json_object_get(root, "dut"), "id");
+	if (json_is_integer(json_object_get(root, "console_base")))
+		assignment->console = get_text(json_object_get(root, "dut"), "console");
+	assignment->console_base = get_number(root, "console_base", 0);
 	assignment->attempt = get_number(root, "attempt", 1);
 	assignment->epoch = get_number(root, "epoch", 0);
 	assignment->submitted_realtime_us = get_number(root, "submitted_us", 0);

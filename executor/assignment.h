@@ -14,11 +14,13 @@ enum { ASSIGNMENT_BYTES_MAX = 4 * 1024 * 1024 };
 
 struct assignment {
 	json_t *root;
-	json_t *id;	   /* a number or a text, told on as it is; borrowed from root */
-	uint64_t number;   /* the same for log lines; 0 when it is no number */
-	char id_text[24];  /* the same as dutd writes it into hello */
-	const char *name;  /* or NULL */
-	const char *owner; /* or NULL */
+	json_t *id;	     /* a number or a text, told on as it is; borrowed from root */
+	uint64_t number;     /* the same for log lines; 0 when it is no number */
+	char id_text[24];    /* the same as dutd writes it into hello */
+	const char *name;    /* or NULL */
+	const char *owner;   /* or NULL */
+	const char *console; /* or NULL: what is read in this job, from console_base on */
+	uint64_t console_base;
 	const char *nonce;
 	const char *dut;
 	uint64_t attempt, epoch;

@@ -230,6 +230,26 @@ static int add_timer(struct loan *loan, sd_event_source **ret, const char *what,
 	return 0;
 }
 
+static int open_stream(struct loan *loan, const char *console, uint64_t base, struct error *err)
+{
+	char *name;
+	int r;
+
+	if (loan->stream)
+		return 0;
+	name = strdup(console);
+	if (!name)
+		return error_oom(err);
+	r = stream_open(&loan->stream, loan->config.dir_fd, "console", base, err);
+	if (r < 0) {
+		free(name);
+		return r;
+	}
+	loan->name = name;
+	loan->told = stream_offset(loan->stream);
+	return 0;
+}
+
 int loan_new(struct loan **ret, const struct loan_config *config, struct error *err)
 {
 	cleanup_(loan_freep) struct loan *loan = calloc(1, sizeof(*loan));
@@ -243,30 +263,13 @@ int loan_new(struct loan **ret, const struct loan_config *config, struct error *
 	if (r < 0)
 		return r;
 	r = add_timer(loan, &loan->silence, "unfinished line", on_silence, err);
+	/* Not only at the first loan: a console may come into being with the power, and the marks
+	 * of that boot are made before. */
+	if (r >= 0 && config->name)
+		r = open_stream(loan, config->name, config->base, err);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(loan);
-	return 0;
-}
-
-/* Opens console.log at the first loan. */
-static int open_stream(struct loan *loan, const struct control_loan *lent, struct error *err)
-{
-	char *name;
-	int r;
-
-	if (loan->stream)
-		return 0;
-	name = strdup(lent->name);
-	if (!name)
-		return error_oom(err);
-	r = stream_open(&loan->stream, loan->config.dir_fd, "console", lent->base, err);
-	if (r < 0) {
-		free(name);
-		return r;
-	}
-	loan->name = name;
-	loan->told = stream_offset(loan->stream);
 	return 0;
 }
 
@@ -294,7 +297,7 @@ int loan_take(struct loan *loan, const struct control_loan *lent, struct error *
 		control_loan_close(lent);
 		return error_set(err, -EBADMSG, "a console was lent without its fds");
 	}
-	r = open_stream(loan, lent, err);
+	r = open_stream(loan, lent->name, lent->base, err);
 	if (r < 0) {
 		control_loan_close(lent);
 		return r;

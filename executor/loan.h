@@ -30,7 +30,9 @@ enum loan_end {
 
 struct loan_config {
 	sd_event *event;
-	int dir_fd; /* of the job; borrowed */
+	int dir_fd;	  /* of the job; borrowed */
+	const char *name; /* of the console that will be lent; NULL: the first loan says it */
+	uint64_t base;	  /* with a name: where console.log begins */
 	uint64_t console_log_max;
 	void (*bytes)(uint64_t now_us, void *data); /* before the lines that they complete */
 	line_fn line;

@@ -190,6 +190,8 @@ int session_console_init(struct session *session, struct error *err)
 	const struct loan_config loan_config = {
 		.event = session->config.event,
 		.dir_fd = session->config.dir_fd,
+		.name = session->config.assignment->console,
+		.base = session->config.assignment->console_base,
 		.console_log_max = session->config.assignment->console_log_max,
 		.bytes = on_bytes,
 		.line = on_line,

@@ -14,7 +14,7 @@
 
 static const char whole[] =
 	"{\"v\": 1, \"id\": \"17\", \"name\": \"n\", \"owner\": \"alice\", \"attempt\": 2, "
-	"\"nonce\": \"x\", \"epoch\": 5, \"dut\": {\"id\": \"b1\", \"tags\": []}, \"deploy\": "
+	"\"nonce\": \"x\", \"epoch\": 5, \"dut\": {\"id\": \"b1\", \"tags\": [], \"console\": \"main\"}, \"console_base\": 11, \"deploy\": "
 	"\"qemu\", \"environ\": {\"A\": \"b\"}, \"timeouts\": {\"daemon\": 7}, \"limits\": "
 	"{\"console_log\": 8}, \"file_roots\": [\"/srv\"], \"socket_uid\": 1000, "
 	"\"submitted_us\": 9}";
@@ -55,6 +55,8 @@ static void everything_is_read(void **state)
 	assert_null(assignment->file_roots[1]);
 	assert_int_equal(assignment->socket_uid, 1000);
 	assert_int_equal(assignment->submitted_realtime_us, 9);
+	assert_string_equal(assignment->console, "main");
+	assert_int_equal(assignment->console_base, 11);
 	(void)assignment_free(assignment);
 }
 
