@@ -53,12 +53,25 @@ def routes(text):
     return re.findall(r'"(/api/v1/[^"]*)"', text)
 
 
+def methods(text):
+    """Routes with their methods."""
+    for method, path in re.findall(r'\.method = "(\w+)",\s*\.path = "([^"]+)"', text):
+        yield f'{method} {path}'
+
+
+def dut_states(text):
+    return strings_of(r'\[DUT_STATES\]\s*=\s*\{(.*?)\};', text)
+
+
 # Sources, what is taken from them, and the manual that has to mention it.
 RULES = (
     ('dut/main.c', getopt_options, 'dut/dutd.8.scd'),
     ('dut/config*.c', known_keys, 'dut/dutd.yaml.5.scd'),
     ('hw/*.c', known_keys, 'dut/dutd.yaml.5.scd'),
+    ('dut/state.c', dut_states, 'dut/dutd.8.scd'),
     ('dut/api*.c', routes, 'dut/dutd-api.7.scd'),
+    ('dut/api.c', methods, 'dut/dutd-api.7.scd'),
+    ('dut/submit.c', known_keys, 'dut/dutd-api.7.scd'),
     ('cli/*.c', dut_options, 'cli/dut.1.scd'),
     ('cli/*.h', dut_options, 'cli/dut.1.scd'),
     ('cli/*.c', dut_verbs, 'cli/dut.1.scd'),
