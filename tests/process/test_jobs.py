@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Whole jobs on a real dutd: every status and reason, and what the person gets of them."""
 
+import concurrent.futures
 import http.server
 import json
 import os
@@ -285,7 +286,84 @@ class PowerThatCannotBeTrusted(unittest.TestCase):
             self.assertIn('reads back OFF', job['message'])
 
 
+# What ends a job, for boards that print FIRST early and do not end by themselves: the same on each
+# kind. NAME: (job, status, reason)
+ENDS = {
+    'pass': ('console_patterns: {session_end: "FIRST", job_success: "FIRST"}', 'PASS', 'ok'),
+    'warn': ('console_patterns: {session_end: "FIRST", job_success: "FIRST", job_warn: "FIRST"}',
+             'WARN', 'warn'),
+    'complete': ('console_patterns: {session_end: "FIRST"}', 'COMPLETE', 'ok'),
+    'fail': ('console_patterns: {session_end: "FIRST", job_success: "never"}',
+             'FAIL', 'no_success'),
+    'job-fail': ('console_patterns: {job_fail: "FIRST"}', 'FAIL', 'pattern_fail'),
+    'overall': ('timeouts: {overall: 2s}\nconsole_patterns: {session_end: never}',
+                'INCOMPLETE', 'timeout:overall'),
+    'boot-cycle': ('timeouts: {boot_cycle: {seconds: 1, retries: 1}}\n'
+                   'console_patterns: {session_end: never}',
+                   'INCOMPLETE', 'timeout:boot_cycle'),
+    'first-activity': ('timeouts: {first_console_activity: {milliseconds: 500}}\n'
+                       'console_patterns: {session_end: never}',
+                       'INCOMPLETE', 'timeout:first_console_activity'),
+    'activity': ('timeouts: {console_activity: {milliseconds: 1}}\n'
+                 'console_patterns: {session_end: never}',
+                 'INCOMPLETE', 'timeout:console_activity'),
+    'watchdog': ('timeouts: {watchdogs: {suite: {milliseconds: 100}}}\n'
+                 'console_patterns: {session_end: never, watchdogs: {suite: '
+                 '{start: "FIRST", reset: "never", stop: "never"}}}',
+                 'INCOMPLETE', 'timeout:watchdogs.suite'),
+    'cancelled': ('console_patterns: {session_end: never}', 'CANCELLED', 'cancelled'),
+    'setup-fail': ('console_patterns: {session_end: never}\n', 'SETUP_FAIL', 'bucket'),
+}
+
+
 class Boards(unittest.TestCase):
+    def ends(self, lab, boards, first, deployment=''):
+        """Every end on these boards, which share the work."""
+        queue = list(ENDS.items())
+        with concurrent.futures.ThreadPoolExecutor(len(boards)) as pool:
+            list(pool.map(lambda board: [self.end(lab, board, *queue.pop(), first, deployment)
+                                         for _ in range(len(ENDS) // len(boards))], boards))
+        self.assertEqual(queue, [])
+
+    def end(self, lab, board, name, case, first, deployment):
+        text, status, reason = case
+        if name == 'first-activity':
+            # A board that stays silent.
+            board, deployment = 'silent', deployment.replace('ttyS0', 'ttyS1')
+        bucket = b'no archive' * 100 if name == 'setup-fail' else None
+        job = lab.submit_ok(text.replace('FIRST', first) + '\n' + deployment, board,
+                            bucket=bucket)
+        if name == 'cancelled':
+            lab.await_phase(job, 'running')
+            lab.api('POST', f'/jobs/{job}/cancel', b'', {})
+        ended = lab.await_job(job, 150)
+        self.assertEqual((ended['status'], ended['reason']), (status, reason), (name, ended))
+        lab.await_board(board, 'IDLE')
+        self.assertEqual(lab.board_state(board)['power']['state'], 'OFF')
+
+    def test_every_end_on_uboot(self):
+        with Lab() as lab:
+            for board in ('ub1', 'ub2'):
+                lab.uboot(board)
+            lab.uboot('silent', {'firmware': lab.write('zeros.rom', bytes(65536))})
+            lab.start()
+            self.ends(lab, ('ub1', 'ub2'), '^U-Boot 20')
+
+    def test_every_end_on_linux(self):
+        artifacts = linux_artifacts()
+        deployment = f'''
+deployment:
+  start:
+    kernel: {{url: "file://{artifacts}/vmlinuz", cmdline: "console=ttyS0"}}
+    initramfs: {{url: "file://{artifacts}/initramfs.gz"}}
+'''
+        with Lab() as lab:
+            lab.configure({'api': {'file_roots': [artifacts]}})
+            for board in ('vm1', 'vm2', 'silent'):
+                lab.linux(board)
+            lab.start()
+            self.ends(lab, ('vm1', 'vm2'), 'Linux version', deployment)
+
     def test_uboot(self):
         cases = {
             'ub-pass': ('console_patterns: {session_end: "Hit any key", job_success: "^U-Boot 20"}',
