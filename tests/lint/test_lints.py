@@ -16,6 +16,7 @@ import headers
 import layers
 import manuals
 import spdx
+import tables
 import text
 
 SPDX = '/* SPDX-License-Identifier: MIT */\n'
@@ -143,6 +144,41 @@ class Text(LintTest):
 
     def test_a_good_file(self):
         self.assert_none(text, {'a.c': '\tboard_sleep(1);\n', 'tests/unit/data/a.yaml': b'\r\xff'})
+
+
+class Tables(LintTest):
+    PROTOCOL = ('names *const status_names[JOB_STATUSES] = {\n[JOB_PASS] = "PASS",\n'
+                '[JOB_WARN] = "WARN",\n};\n{ "ok", JOB_PASS, JOB_PASS },\n'
+                '{ "power", JOB_INCOMPLETE, JOB_SETUP_FAIL },\n{ "step:", JOB_FAIL, JOB_FAIL },\n')
+    RESULT = 'lab[] = {\n"power", NULL,\n};\njob[] = { NULL };\n'
+    MANUAL = ('# STATUS\n\n|[ *PASS*\n:< 0\n:< good\n|  *WARN*\n:  1\n:  nearly\n\n'
+              'Words.\n\n'
+              '# REASONS\n\n|[ *ok*\n:< PASS, COMPLETE\n:< it ended\n|  *power*\n'
+              ':  INCOMPLETE\n'
+              ':  broken; before the\n   first power-on SETUP\\_FAIL\n'
+              '|  *step:N*\n:  FAIL\n:  x\n\n'
+              '# VERDICT\n\n*lab*\n\tThe reason is *power*;\n\tor so.\n\n'
+              '*job*\n\tNothing.\n\n')
+
+    def files(self, old='', new=''):
+        manual = self.MANUAL.replace(old, new)
+        return {'executor/dut-job.5.scd': manual, 'base/protocol.c': self.PROTOCOL,
+                'executor/result.c': self.RESULT}
+
+    def test_good_tables(self):
+        self.assert_none(tables, self.files())
+        self.assert_none(tables, {'base/a.c': ''})
+
+    def test_each_difference(self):
+        for old, new, wanted in (
+                (':  1\n', ':  2\n', "STATUS has [('PASS', '0'), ('WARN', '2')]"),
+                ('*power*\n:', '*powr*\n:', 'differ in power'),
+                (':  FAIL\n', ':  PASS\n', 'step:N is FAIL, not PASS'),
+                ('SETUP\\_FAIL\n', 'FAIL\n', 'power is SETUP_FAIL before the first power-on'),
+                ('reason is *power*', 'reason is *ok*', 'differ in power of lab'),
+                ('Nothing.', '*power*', 'differ in power of job')):
+            with self.subTest(wanted):
+                self.assertIn(wanted, '\n'.join(self.check(tables, self.files(old, new))))
 
 
 class Manuals(LintTest):
