@@ -509,6 +509,10 @@ static int on_control(sd_event_source *source, int fd, uint32_t events, void *da
 	if (r == 1)
 		handle_packet(sim, json_string_value(json_object_get(packet, "t")));
 	json_decref(packet);
+	/* A dutd that left without reading our answer; what it said before that is still to be
+	 * read. */
+	if (r == -ECONNRESET)
+		return 0;
 	if (r == 0 || (r < 0 && r != -EAGAIN && r != -EBADMSG)) {
 		sim->control_source = sd_event_source_disable_unref(sim->control_source);
 		sim->control_fd = close_fd(sim->control_fd);
