@@ -335,7 +335,7 @@ static pid_t find_lock_holder(const struct board *board)
 	return lock.l_pid;
 }
 
-void board_watch_foreign(struct board *board)
+static void watch_foreign(struct board *board)
 {
 	sd_event *event = board->daemon->event;
 
@@ -355,6 +355,15 @@ void board_watch_foreign(struct board *board)
 					 LOCK_RETRY_US, 0, on_foreign_retry, board);
 }
 
+void board_lock_is_kept(struct board *board, const char *reason)
+{
+	board->starting = false;
+	free(board->foreign.reason);
+	board->foreign.reason = strdup(reason);
+	watch_foreign(board);
+	tell_starter(board, -EIO, reason);
+}
+
 static void forget_foreign(struct board *board)
 {
 	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
@@ -362,6 +371,8 @@ static void forget_foreign(struct board *board)
 	board->foreign.pidfd = close_fd(board->foreign.pidfd);
 	board->foreign.pid = 0;
 	board->foreign.since_realtime_us = 0;
+	free(board->foreign.reason);
+	board->foreign.reason = NULL;
 }
 
 /* Idle at last: the console is read, the power is known. */
@@ -382,6 +393,7 @@ static void begin_idle(struct board *board)
 void board_begin(struct board *board)
 {
 	struct job *job = board->job;
+	free_ char *reason = NULL;
 	struct error err;
 	int r;
 
@@ -390,16 +402,17 @@ void board_begin(struct board *board)
 		if (!board->foreign.since_realtime_us)
 			log_board(board->config->id, LOG_WARNING, "cannot have its lock: %s",
 				  err.text);
-		board_watch_foreign(board);
+		watch_foreign(board);
 		return;
 	}
+	reason = take_ptr(board->foreign.reason);
 	forget_foreign(board);
 	for (size_t i = 0; i < board->n_lines; i++)
 		line_start(board->lines[i]);
 	if (job && job->state == JOB_ENDED)
 		switch_off(board);
 	else if (job)
-		board_conclude(board, NULL);
+		board_conclude(board, reason);
 	else
 		begin_idle(board);
 }

@@ -24,6 +24,7 @@ struct board *board_free(struct board *board)
 	sd_event_source_disable_unref(board->foreign.source);
 	sd_event_source_disable_unref(board->foreign.timer);
 	(void)close_fd(board->foreign.pidfd);
+	free(board->foreign.reason);
 	sd_event_source_disable_unref(board->off.timer);
 	if (board->outlet && board->lock_fd >= 0 && !board->off.pending &&
 	    !outlet_switches(board->outlet))
@@ -240,7 +241,13 @@ void board_describe_holder(const struct board *board, char *text, size_t size)
 	const struct job *job = board->job;
 	char since[CLOCK_ISO_SIZE];
 
-	if (board->foreign.since_realtime_us)
+	if (board->foreign.reason && job)
+		(void)snprintf(text, size,
+			       "is held since %s by something that the executor of job %" PRIu64
+			       " has left behind: %s",
+			       clock_format_iso(since, board->foreign.since_realtime_us), job->id,
+			       board->foreign.reason);
+	else if (board->foreign.since_realtime_us)
 		(void)snprintf(
 			text, size,
 			"is held since %s by the executor of an earlier dutd, pid %d, until it ends",

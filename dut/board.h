@@ -46,7 +46,8 @@ struct board {
 		int pidfd;
 		sd_event_source *source, *timer;
 		uint64_t since_realtime_us;
-	} foreign; /* the executor of an earlier dutd that holds the lock */
+		char *reason; /* how our own executor ended, when something kept its lock */
+	} foreign; /* who holds the lock and is no executor of ours: mostly an earlier dutd's */
 
 	struct {
 		bool pending; /* a job has ended, the board is not off yet */
@@ -105,6 +106,8 @@ void board_job_runs(struct board *board);
  */
 void board_conclude(struct board *board, const char *reason);
 
-/* The lock is held by somebody that we did not start, or that has closed its lock's copy wrongly.
+/*
+ * Our executor has ended for this reason, and something that it left behind still has the lock. The
+ * submitter is told now; the job's end and the off come when the lock is free.
  */
-void board_watch_foreign(struct board *board);
+void board_lock_is_kept(struct board *board, const char *reason);

@@ -202,8 +202,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
 	if (file_lock(&board->lock_fd, board->state_fd, "lock", &err) < 0) {
 		log_board(board->config->id, LOG_ERR,
 			  "the executor is gone, but something still has its lock: %s", err.text);
-		board->starting = false;
-		board_watch_foreign(board);
+		board_lock_is_kept(board, reason);
 		return 0;
 	}
 	board_conclude(board, reason);
