@@ -49,6 +49,13 @@ class Harness(unittest.TestCase):
             with lab_with(status=3) as lab:
                 lab.start()
 
+    def test_an_end_that_nobody_asked_for_fails_the_test(self):
+        with self.assertRaisesRegex(AssertionError, 'had ended by itself with 0'):
+            with lab_with() as lab:
+                lab.start()
+                lab.daemon.process.terminate()
+                lab.daemon.process.wait(60)
+
     def test_a_sanitizer_report_fails_the_test(self):
         with self.assertRaisesRegex(AssertionError, 'sanitizer: heap-use-after-free'):
             with lab_with('log = os.environ["ASAN_OPTIONS"].split("log_path=")[1]\n'

@@ -239,8 +239,12 @@ class Lab:
         return self
 
     def stop(self):
-        """Stops dutd; AssertionError unless it leaves with exit status 0."""
+        """Stops dutd; AssertionError unless it was there and leaves with exit status 0."""
+        process = self.daemon.process
+        ended = process.poll() if process else None
         status = self.daemon.stop(PATIENCE)
+        if ended is not None:
+            raise AssertionError(f'dutd had ended by itself with {ended}')
         if status != 0:
             raise AssertionError('dutd ' + (f'ended with {status}' if status is not None else
                                             f'did not stop within {PATIENCE:g} s'))
