@@ -179,6 +179,7 @@ static int read_print(struct reader *reader, struct sim_line *line, struct error
 	const char *slash = strrchr(reader->path, '/');
 	free_ char *path = NULL;
 	close_ int fd = -1;
+	int r;
 
 	if (!word)
 		return error_set(err, -EINVAL, "the name of a file expected");
@@ -191,7 +192,8 @@ static int read_print(struct reader *reader, struct sim_line *line, struct error
 	if (fd < 0)
 		return error_errno(err, "%s", path);
 	line->action = SIM_SEND;
-	return file_read_fd(&line->text, &line->length, fd, MAX_PRINT, err);
+	r = file_read_fd(&line->text, &line->length, fd, MAX_PRINT, err);
+	return r < 0 ? error_prefix(err, r, "%s", path) : 0;
 }
 
 static int read_flood(struct reader *reader, struct sim_line *line, struct error *err)
@@ -330,16 +332,20 @@ static int read_line(struct reader *reader, struct error *err)
 	}
 }
 
-static int read_script(struct reader *reader, const char *text, struct error *err)
+static int read_script(struct reader *reader, const char *text, size_t length, struct error *err)
 {
+	const char *stop = text + length;
 	unsigned number = 0;
 
-	for (const char *at = text; *at;) {
-		const char *end = strchrnul(at, '\n');
+	for (const char *at = text; at < stop;) {
+		const char *newline = memchr(at, '\n', (size_t)(stop - at));
+		const char *end = newline ? newline : stop;
 		int r;
 
 		number++;
-		r = split_words(reader, at, end, err);
+		r = memchr(at, '\0', (size_t)(end - at))
+			    ? error_set(err, -EINVAL, "a NUL character; write it as \\0")
+			    : split_words(reader, at, end, err);
 		if (r >= 0 && reader->count > 0)
 			r = read_line(reader, err);
 		if (r >= 0 && reader->at < reader->count)
@@ -348,7 +354,7 @@ static int read_script(struct reader *reader, const char *text, struct error *er
 		drop_words(reader);
 		if (r < 0)
 			return error_prefix(err, r, "%s:%u", reader->path, number);
-		at = *end ? end + 1 : end;
+		at = newline ? newline + 1 : stop;
 	}
 	return 0;
 }
@@ -367,7 +373,7 @@ int sim_script_load(struct sim_script *script, const char *path, struct error *e
 	r = file_read_fd(&text, &length, fd, MAX_SCRIPT, err);
 	if (r < 0)
 		return error_prefix(err, r, "%s", path);
-	r = read_script(&reader, text, err);
+	r = read_script(&reader, text, length, err);
 	if (r < 0)
 		sim_script_done(script);
 	return r;

@@ -14,7 +14,7 @@
 
 static char folder[] = "/tmp/test-sim-script.XXXXXX";
 
-static int load(struct sim_script *script, const char *text, struct error *err)
+static int load_bytes(struct sim_script *script, const char *text, size_t length, struct error *err)
 {
 	char path[64];
 	FILE *file;
@@ -22,9 +22,14 @@ static int load(struct sim_script *script, const char *text, struct error *err)
 	(void)snprintf(path, sizeof(path), "%s/script", folder);
 	file = fopen(path, "we");
 	assert_non_null(file);
-	(void)fputs(text, file);
+	(void)fwrite(text, 1, length, file);
 	(void)fclose(file);
 	return sim_script_load(script, path, err);
+}
+
+static int load(struct sim_script *script, const char *text, struct error *err)
+{
+	return load_bytes(script, text, strlen(text), err);
 }
 
 static int set_up(void **state)
@@ -118,6 +123,30 @@ static void each_fault_has_its_line_and_its_words(void **state)
 		{ "ignore on", "script:1: 'off' expected, not 'on'" },
 		{ "lie perhaps", "script:1: on or off expected, not 'perhaps'" },
 		{ "delay down 1s", "script:1: on, off or read expected, not 'down'" },
+		{ "delay on", "script:1: a time expected" },
+		{ "\"at\" 1s crash", "script:1: at, every, on, boot, ignore, lie, delay or fail "
+				     "expected, not 'at'" },
+		{ "at soon crash", "script:1: 'soon' is not a duration such as 500ms, 30s, 10m, "
+				   "2h, 1d or a number of seconds" },
+		{ "at 1s", "script:1: send, print, flood, silent, crash, reboot or poweroff "
+			   "expected" },
+		{ "at 1s send", "script:1: a text in quotes expected" },
+		{ "at 1s send \"\"", "script:1: a text in quotes expected" },
+		{ "at 1s send \"x\\", "script:1: a backslash at the end of the line" },
+		{ "at 1s send \"\\xg0\"", "script:1: \\x needs two hex digits" },
+		{ "on x send \"y\"", "script:1: a text in quotes expected" },
+		{ "at 1s print", "script:1: the name of a file expected" },
+		{ "at 1s flood 0", "script:1: '0' is not a number from 1 to 4294967295" },
+		{ "at 1s flood max for", "script:1: a time expected" },
+		{ "boot", "script:1: a number expected, or any" },
+		{ "boot 0", "script:1: '0' is not a number from 1 to 1000000" },
+		{ "boot 1 2", "script:1: '2' is one word too many" },
+		{ "ignore", "script:1: 'off' expected" },
+		{ "ignore off never", "script:1: 'never' is not a number from 1 to 1000000" },
+		{ "lie", "script:1: on or off expected" },
+		{ "fail on", "script:1: a text in quotes expected" },
+		{ "fail over \"x\"", "script:1: on, off or read expected, not 'over'" },
+		{ "1 2 3 4 5 6 7 8 9", "script:1: too many words" },
 	};
 
 	(void)state;
@@ -129,6 +158,82 @@ static void each_fault_has_its_line_and_its_words(void **state)
 		assert_non_null(strstr(err.text, "script:"));
 		assert_string_equal(strstr(err.text, "script:"), rows[i].expected);
 	}
+}
+
+static void nothing_of_a_script_is_left_out(void **state)
+{
+	static const char text[] = "at 1s crash\nat 2s send \"a\0b\"\nat 3s crash\n";
+	struct sim_script script;
+	struct error err;
+
+	(void)state;
+	assert_int_equal(load_bytes(&script, text, sizeof(text) - 1, &err), -EINVAL);
+	assert_string_equal(strstr(err.text, "script:"),
+			    "script:2: a NUL character; write it as \\0");
+	assert_int_equal(script.count, 0);
+}
+
+static void a_script_has_its_limits(void **state)
+{
+	static char text[1100 * 12];
+	struct sim_script script;
+	struct error err;
+
+	(void)state;
+	for (size_t i = 0; i < 1001; i++)
+		memcpy(text + i * 12, "at 1s crash\n", 12);
+	assert_int_equal(load_bytes(&script, text, 1000 * 12, &err), 0);
+	assert_int_equal(script.count, 1000);
+	sim_script_done(&script);
+	assert_int_equal(load_bytes(&script, text, 1001 * 12, &err), -E2BIG);
+	assert_string_equal(strstr(err.text, "script:"), "script:1001: more than 1000 lines");
+}
+
+static void a_file_is_printed_as_it_is(void **state)
+{
+	struct sim_script script;
+	struct error err;
+	char path[64];
+	FILE *file;
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%s/boot log", folder);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	assert_int_equal(fwrite("a\0\xff\r\n", 1, 5, file), 5);
+	(void)fclose(file);
+	assert_int_equal(load(&script, "on \"go\" print \"boot log\"", &err), 0);
+	assert_int_equal(script.lines[0].action, SIM_SEND);
+	assert_int_equal(script.lines[0].length, 5);
+	assert_memory_equal(script.lines[0].text, "a\0\xff\r\n", 5);
+	sim_script_done(&script);
+	/* It is named when it cannot be read, too. */
+	assert_int_equal(load(&script, "at 1s print .", &err), -EISDIR);
+	assert_string_equal(strstr(err.text, "/."), "/.: cannot read: Is a directory");
+	(void)snprintf(path, sizeof(path), "%s/much", folder);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	assert_int_equal(ftruncate(fileno(file), (4 << 20) + 1), 0);
+	(void)fclose(file);
+	assert_int_equal(load(&script, "at 1s print much", &err), -EFBIG);
+	assert_string_equal(strstr(err.text, "/much"), "/much: longer than 4194304 bytes");
+}
+
+static void the_last_word_on_a_thing_counts(void **state)
+{
+	struct sim_script script;
+	struct error err;
+
+	(void)state;
+	assert_int_equal(load(&script,
+			      "fail on \"a\"\nfail on \"b\"\nlie on\nlie off\n"
+			      "delay off 1s\ndelay off 2s",
+			      &err),
+			 0);
+	assert_string_equal(script.fail[SIM_VERB_ON], "b");
+	assert_int_equal(script.lie, 0);
+	assert_int_equal(script.delay_us[SIM_VERB_OFF], 2000000);
+	sim_script_done(&script);
 }
 
 static void a_missing_file_is_named(void **state)
@@ -149,6 +254,10 @@ int main(void)
 		cmocka_unit_test(every_kind_of_line_is_read),
 		cmocka_unit_test(an_empty_script_is_a_silent_honest_board),
 		cmocka_unit_test(each_fault_has_its_line_and_its_words),
+		cmocka_unit_test(nothing_of_a_script_is_left_out),
+		cmocka_unit_test(a_script_has_its_limits),
+		cmocka_unit_test(a_file_is_printed_as_it_is),
+		cmocka_unit_test(the_last_word_on_a_thing_counts),
 		cmocka_unit_test(a_missing_file_is_named),
 	};
 
