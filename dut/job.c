@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -299,6 +300,16 @@ static bool is_this_job(const struct job *job, const json_t *result)
 				   : json_integer_value(id) == (json_int_t)job->id);
 }
 
+static bool is_verdict(const json_t *verdict)
+{
+	static const char *const verdicts[] = { "lab", "job", "kernel", "boot", "test" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(verdicts) && json_is_string(verdict); i++)
+		if (strcmp(json_string_value(verdict), verdicts[i]) == 0)
+			return true;
+	return !verdict || json_is_null(verdict);
+}
+
 int job_read_result(const struct job *job, int dir_fd, struct job_result *ret, struct error *err)
 {
 	json_auto_t *result = NULL;
@@ -318,6 +329,8 @@ int job_read_result(const struct job *job, int dir_fd, struct job_result *ret, s
 	number = status ? job_status_from_name(status) : -EINVAL;
 	if (number < 0 || !reason || !job_reason_known(reason))
 		return error_set(err, -EBADMSG, "result.json has an unknown status or reason");
+	if (!is_verdict(json_object_get(result, "verdict")))
+		return error_set(err, -EBADMSG, "result.json has an unknown verdict");
 	*ret = (struct job_result){ .status = (enum job_status)number,
 				    .reason = bounded_copy(reason) };
 	(void)set_text(&ret->verdict, json_object_get(result, "verdict"));

@@ -15,18 +15,29 @@
 
 static void the_states_have_one_way(void **state)
 {
-	static const enum job_state ends[] = { JOB_WAITING, JOB_STARTING, JOB_RUNNING };
+	/* Each row: what COMMIT, GO, REQUEUE and END lead to. */
+	static const enum job_state rows[JOB_STATES][JOB_EVENTS] = {
+		[JOB_INVALID] = { JOB_INVALID, JOB_INVALID, JOB_INVALID, JOB_INVALID },
+		[JOB_WAITING] = { JOB_STARTING, JOB_INVALID, JOB_INVALID, JOB_ENDED },
+		[JOB_STARTING] = { JOB_INVALID, JOB_RUNNING, JOB_WAITING, JOB_ENDED },
+		[JOB_RUNNING] = { JOB_INVALID, JOB_INVALID, JOB_INVALID, JOB_ENDED },
+		[JOB_ENDED] = { JOB_INVALID, JOB_INVALID, JOB_INVALID, JOB_INVALID },
+	};
 
 	(void)state;
-	assert_int_equal(job_next(JOB_WAITING, JOB_COMMIT), JOB_STARTING);
-	assert_int_equal(job_next(JOB_STARTING, JOB_GO), JOB_RUNNING);
-	assert_int_equal(job_next(JOB_STARTING, JOB_REQUEUE), JOB_WAITING);
-	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
-		assert_int_equal(job_next(ends[i], JOB_END), JOB_ENDED);
-	assert_int_equal(job_next(JOB_RUNNING, JOB_REQUEUE), JOB_INVALID);
-	assert_int_equal(job_next(JOB_WAITING, JOB_GO), JOB_INVALID);
-	for (int event = 0; event < JOB_EVENTS; event++)
-		assert_int_equal(job_next(JOB_ENDED, (enum job_event)event), JOB_INVALID);
+	for (int from = 0; from < JOB_STATES; from++)
+		for (int event = 0; event < JOB_EVENTS; event++)
+			assert_int_equal(job_next((enum job_state)from, (enum job_event)event),
+					 rows[from][event]);
+}
+
+static void states_have_the_names_of_the_api(void **state)
+{
+	(void)state;
+	assert_string_equal(job_state_name(JOB_WAITING), "WAITING");
+	assert_string_equal(job_state_name(JOB_STARTING), "STARTING");
+	assert_string_equal(job_state_name(JOB_RUNNING), "RUNNING");
+	assert_string_equal(job_state_name(JOB_ENDED), "ENDED");
 }
 
 static struct job *make_job(void)
@@ -49,6 +60,90 @@ static void an_end_is_set_once(void **state)
 	assert_int_equal(job->status, JOB_PASS);
 	assert_string_equal(job->reason, "ok");
 	assert_string_equal(job->message, "fine");
+	job_free(job);
+}
+
+static void each_attempt_has_a_nonce_of_its_own(void **state)
+{
+	struct job *job = make_job();
+	char first[JOB_NONCE_SIZE];
+	struct error err;
+
+	(void)state;
+	assert_int_equal(job->state, JOB_STARTING);
+	assert_int_equal(job->attempt, 1);
+	assert_int_equal(strlen(job->nonce), JOB_NONCE_SIZE - 1);
+	assert_int_equal(strlen(job->boot_id), 36);
+	memcpy(first, job->nonce, sizeof(first));
+	/* One at a time. */
+	assert_int_equal(job_begin_attempt(job, &err), -EINVAL);
+	assert_string_equal(err.text, "job 17 is STARTING");
+	job->state = job_next(job->state, JOB_REQUEUE);
+	assert_int_equal(job_begin_attempt(job, &err), 0);
+	assert_int_equal(job->attempt, 2);
+	assert_string_not_equal(job->nonce, first);
+	assert_true(job_set_end(job, JOB_PASS, "ok", NULL, NULL));
+	assert_int_equal(job_begin_attempt(job, &err), -EINVAL);
+	assert_string_equal(err.text, "job 17 is ENDED");
+	job_free(job);
+}
+
+static void a_job_that_waits_comes_back_as_it_was(void **state)
+{
+	struct job *job = NULL, *read = NULL;
+	json_t *record, *again;
+	struct error err;
+
+	(void)state;
+	assert_int_equal(
+		job_new(&job, UINT64_C(1) << 53, "n\xc3\xa4me", "alice", (uid_t)-2, "bbb-1", &err),
+		0);
+	job->cancelled = true; /* by nobody, for no reason */
+	record = job_to_record(job);
+	assert_non_null(record);
+	assert_int_equal(job_from_record(&read, record, &err), 0);
+	again = job_to_record(read);
+	assert_true(json_equal(record, again));
+	assert_true(read->id == UINT64_C(1) << 53);
+	assert_int_equal(read->owner_uid, (uid_t)-2);
+	assert_int_equal(read->state, JOB_WAITING);
+	assert_false(read->has_console);
+	assert_true(read->cancelled);
+	assert_null(read->cancel_by);
+	assert_null(read->reason);
+	json_decref(record);
+	json_decref(again);
+	job_free(job);
+	job_free(read);
+}
+
+static void the_api_shows_a_job_without_its_secrets(void **state)
+{
+	struct job *job = make_job();
+	json_t *object;
+	char *text;
+
+	(void)state;
+	job->cancelled = true;
+	job->cancel_by = strdup("bob");
+	object = job_to_json(job);
+	assert_string_equal(json_string_value(json_object_get(object, "id")), "17");
+	assert_string_equal(json_string_value(json_object_get(object, "state")), "STARTING");
+	assert_string_equal(json_string_value(json_object_get(object, "phase")), "setup");
+	assert_true(json_is_null(json_object_get(object, "status")));
+	assert_true(json_is_null(json_object_get(object, "started")));
+	assert_true(json_is_string(json_object_get(object, "submitted")));
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(object, "cancel"), "by")), "bob");
+	text = json_dumps(object, 0);
+	assert_null(strstr(text, job->nonce));
+	free(text);
+	json_decref(object);
+	assert_true(job_set_end(job, JOB_CANCELLED, "cancelled", NULL, NULL));
+	object = job_to_json(job);
+	assert_true(json_is_null(json_object_get(object, "phase")));
+	assert_string_equal(json_string_value(json_object_get(object, "status")), "CANCELLED");
+	json_decref(object);
 	job_free(job);
 }
 
@@ -162,6 +257,116 @@ static void a_result_of_this_attempt_is_taken(void **state)
 	job_free(job);
 }
 
+static void what_a_result_says_is_bounded(void **state)
+{
+	enum { LONG = 100000 };
+	struct job *job = make_job();
+	char *text = malloc(LONG + 1000), *words = calloc(1, LONG + 1);
+	struct job_result result;
+	struct error err;
+
+	(void)state;
+	assert_non_null(text);
+	assert_non_null(words);
+	memset(words, 'x', LONG);
+	(void)snprintf(text, LONG + 1000,
+		       "{\"id\": 17, \"attempt\": 1, \"nonce\": \"%s\", \"status\": \"FAIL\", "
+		       "\"reason\": \"step:x\", \"verdict\": \"test\", \"message\": \"%s\"}",
+		       job->nonce, words);
+	assert_int_equal(read_result(job, text, &result, &err), 0);
+	assert_string_equal(result.verdict, "test");
+	assert_true(job_set_end(job, result.status, result.reason, result.verdict, result.message));
+	assert_int_equal(strlen(job->message), JOB_MAX_TEXT);
+	job_result_done(&result);
+	job_free(job);
+	free(text);
+	free(words);
+}
+
+static void a_verdict_is_one_of_five_or_none(void **state)
+{
+	static const struct {
+		const char *verdict;
+		int r;
+	} rows[] = {
+		{ "null", 0 },		 { "\"lab\"", 0 },     { "\"job\"", 0 },
+		{ "\"kernel\"", 0 },	 { "\"boot\"", 0 },    { "\"test\"", 0 },
+		{ "\"dut\"", -EBADMSG }, { "\"\"", -EBADMSG }, { "7", -EBADMSG },
+		{ "[]", -EBADMSG },
+	};
+	struct job *job = make_job();
+	char text[512];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct job_result result = { 0 };
+		struct error err;
+
+		(void)snprintf(text, sizeof(text),
+			       "{\"id\": 17, \"attempt\": 1, \"nonce\": \"%s\", \"status\": "
+			       "\"FAIL\", \"reason\": \"no_success\", \"verdict\": %s}",
+			       job->nonce, rows[i].verdict);
+		assert_int_equal(read_result(job, text, &result, &err), rows[i].r);
+		if (rows[i].r < 0)
+			assert_string_equal(err.text, "result.json has an unknown verdict");
+		assert_null(result.message);
+		job_result_done(&result);
+	}
+	job_free(job);
+}
+
+static void each_refusal_has_its_words(void **state)
+{
+	struct job *job = make_job();
+	struct job_result result;
+	struct error err;
+	char *much;
+
+	(void)state;
+	assert_int_equal(read_result(job, "[]", &result, &err), -EBADMSG);
+	assert_string_equal(err.text, "result.json is not that of this attempt");
+	assert_int_equal(read_result(job, "", &result, &err), -EBADMSG);
+	assert_int_equal(read_result(job, "{\"id\": 17, \"id\": 17}", &result, &err), -EBADMSG);
+	assert_int_equal(read_result(job, result_text(job, "17", 1, job->nonce, "PASS", "step:"),
+				     &result, &err),
+			 -EBADMSG);
+	assert_string_equal(err.text, "result.json has an unknown status or reason");
+	assert_int_equal(read_result(job, result_text(job, "17.0", 1, job->nonce, "PASS", "ok"),
+				     &result, &err),
+			 -EBADMSG);
+	assert_int_equal(read_result(job, result_text(job, "null", 1, job->nonce, "PASS", "ok"),
+				     &result, &err),
+			 -EBADMSG);
+	much = calloc(1, (4 << 20) + 2);
+	assert_non_null(much);
+	memset(much, ' ', (4 << 20) + 1);
+	assert_int_equal(read_result(job, much, &result, &err), -EFBIG);
+	assert_string_equal(err.text, "result.json: longer than 4194304 bytes");
+	/* Brackets without end. */
+	memset(much, '[', 1 << 20);
+	much[1 << 20] = '\0';
+	assert_int_equal(read_result(job, much, &result, &err), -EBADMSG);
+	free(much);
+	job_free(job);
+}
+
+static void a_missing_result_is_told_apart(void **state)
+{
+	struct job *job = make_job();
+	struct job_result result;
+	struct error err;
+	char path[] = "/tmp/test-job.XXXXXX";
+	int dir_fd;
+
+	(void)state;
+	assert_non_null(mkdtemp(path));
+	dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(job_read_result(job, dir_fd, &result, &err), -ENOENT);
+	(void)close(dir_fd);
+	assert_int_equal(rmdir(path), 0);
+	job_free(job);
+}
+
 static void anything_else_is_not_believed(void **state)
 {
 	struct job *job = make_job();
@@ -187,10 +392,18 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_states_have_one_way),
+		cmocka_unit_test(states_have_the_names_of_the_api),
 		cmocka_unit_test(an_end_is_set_once),
+		cmocka_unit_test(each_attempt_has_a_nonce_of_its_own),
+		cmocka_unit_test(a_job_that_waits_comes_back_as_it_was),
+		cmocka_unit_test(the_api_shows_a_job_without_its_secrets),
 		cmocka_unit_test(a_record_comes_back_as_it_was),
 		cmocka_unit_test(what_is_no_record_is_refused),
 		cmocka_unit_test(a_result_of_this_attempt_is_taken),
+		cmocka_unit_test(what_a_result_says_is_bounded),
+		cmocka_unit_test(a_verdict_is_one_of_five_or_none),
+		cmocka_unit_test(each_refusal_has_its_words),
+		cmocka_unit_test(a_missing_result_is_told_apart),
 		cmocka_unit_test(anything_else_is_not_believed),
 	};
 
