@@ -117,7 +117,9 @@ void reader_url(struct reader *reader, const struct yaml_node *node, const char 
 		return;
 	}
 	file = text + sizeof(bucket_scheme) - 1;
-	if (*file == '/' || has_odd_names(file) || strlen(file) > URL_BYTES_MAX)
+	if (strlen(file) > URL_BYTES_MAX)
+		reader_fault(reader, node, path, "%s is longer than %d bytes", path, URL_BYTES_MAX);
+	else if (*file == '/' || has_odd_names(file))
 		reader_fault(reader, node, path,
 			     "%s '%.128s': behind bucket: stands a path in the bucket, without "
 			     "'..', '.' or '//'",
