@@ -92,7 +92,8 @@ static void read_artifact(struct reader *reader, const struct yaml_node *node, c
 	}
 	reader_join(key, path, "sha256");
 	read_sha256(reader, sha256, key, artifact);
-	if (artifact->sha256 && !artifact->url && !artifact->bucket)
+	/* `continue` inherits a sum that start was told of. */
+	if (sha256 && artifact->sha256 && !artifact->url && !artifact->bucket)
 		reader_fault(reader, sha256, key, "%s stands without a url", key);
 }
 
