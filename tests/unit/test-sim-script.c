@@ -175,17 +175,20 @@ static void nothing_of_a_script_is_left_out(void **state)
 
 static void a_script_has_its_limits(void **state)
 {
-	static char text[1100 * 12];
+	static const char line[] = "at 1s crash\n";
+	enum { LENGTH = sizeof(line) - 1, LINES = 1000 };
+	static char text[(LINES + 1) * LENGTH];
+	const size_t allowed = sizeof(text) - LENGTH;
 	struct sim_script script;
 	struct error err;
 
 	(void)state;
-	for (size_t i = 0; i < 1001; i++)
-		memcpy(text + i * 12, "at 1s crash\n", 12);
-	assert_int_equal(load_bytes(&script, text, 1000 * 12, &err), 0);
-	assert_int_equal(script.count, 1000);
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = line[i % LENGTH];
+	assert_int_equal(load_bytes(&script, text, allowed, &err), 0);
+	assert_int_equal(script.count, LINES);
 	sim_script_done(&script);
-	assert_int_equal(load_bytes(&script, text, 1001 * 12, &err), -E2BIG);
+	assert_int_equal(load_bytes(&script, text, sizeof(text), &err), -E2BIG);
 	assert_string_equal(strstr(err.text, "script:"), "script:1001: more than 1000 lines");
 }
 
