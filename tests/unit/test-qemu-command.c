@@ -224,8 +224,8 @@ static void good_keys_have_no_faults(void **state)
 {
 	static const char *const good[] = {
 		"{}",
-		"{arch: riscv64, machine: virt, cpu: rv64, memory: 1G, accel: tcg, firmware: f, "
-		"kernel: k, initramfs: i, cmdline: c, args: [-smp, 2]}",
+		"{arch: riscv64, machine: virt, cpu: rv64, memory: 1G, accel: tcg}",
+		"{firmware: f, kernel: k, initramfs: i, cmdline: c, args: [-smp, 2]}",
 		"{arch: ~, accel: , args: []}",
 	};
 
