@@ -60,6 +60,7 @@ class Layers(LintTest):
         self.assert_one(layers, {'dut/api.c': '# include <microhttpd.h>\n'},
                         '<microhttpd.h> belongs into base/http*.c alone')
         self.assert_one(layers, {'executor/main.c': '#include <curl/curl.h>\n'}, 'curl.h> belongs')
+        self.assert_one(layers, {'base/file.c': '#include <nettle/sha2.h>\n'}, 'sha2.h> belongs')
 
     def test_what_is_allowed(self):
         self.assert_none(layers, {
