@@ -12,3 +12,18 @@
 /* The object of TYPE whose MEMBER lies at ADDRESS. */
 #define CONTAINER_OF(address, type, member) \
 	((type *)(void *)((char *)(address)-offsetof(type, member)))
+
+/*
+ * Whether this is a build with AddressSanitizer, which reserves terabytes of addresses: no limit of
+ * ours fits. gcc and clang say it in different ways.
+ */
+#if defined(__SANITIZE_ADDRESS__)
+#	define WITH_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#	if __has_feature(address_sanitizer)
+#		define WITH_ADDRESS_SANITIZER 1
+#	endif
+#endif
+#ifndef WITH_ADDRESS_SANITIZER
+#	define WITH_ADDRESS_SANITIZER 0
+#endif

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <systemd/sd-event.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/spawn.h"
@@ -159,8 +160,7 @@ static void set_limits(pid_t pid)
 	const struct rlimit cpu = { TIME_LIMIT_S, TIME_LIMIT_S };
 
 	(void)prlimit(pid, RLIMIT_CPU, &cpu, NULL);
-#if !defined(__SANITIZE_ADDRESS__)
-	/* A sanitizer reserves terabytes of addresses. */
+#if !WITH_ADDRESS_SANITIZER
 	const struct rlimit memory = { 64 << 20, 64 << 20 };
 
 	(void)prlimit(pid, RLIMIT_AS, &memory, NULL);

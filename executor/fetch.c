@@ -156,8 +156,7 @@ static int do_download(const json_t *request, uint64_t *ret_size, const char **r
 
 static void limit_memory(void)
 {
-	/* The sanitizers reserve far more than that. */
-#if !defined(__SANITIZE_ADDRESS__)
+#if !WITH_ADDRESS_SANITIZER
 	struct rlimit limit = { .rlim_cur = UNPACK_MEMORY_MAX, .rlim_max = UNPACK_MEMORY_MAX };
 
 	(void)setrlimit(RLIMIT_AS, &limit);
