@@ -18,7 +18,7 @@
  *   ignore off [N]       `off` does nothing (the first N times), and the power reads back ON
  *   lie on|off           whatever is done, the power reads back so
  *   delay on|off|read T  the power answers that late
- *   fail on|off|read "text"   the power answers with that error
+ *   fail on|off|read "text"   the power answers with that error, and does nothing
  *
  * ACTION is one of
  *   send "text"          with \r \n \t \e \0 \\ \" \xNN
