@@ -155,9 +155,15 @@ static int add_all(struct qemu_command *command, const struct arch *arch,
 	const char *machine = text_of(keys, "machine"), *cpu = text_of(keys, "cpu");
 	const char *memory = text_of(keys, "memory"), *accel = text_of(keys, "accel");
 	const char *cmdline = text_of(keys, "cmdline");
+	const struct yaml_node *initramfs = yaml_get(keys, "initramfs");
 	int r = 0;
 
 	deploy = deploy ? deploy : &none;
+	/* What is configured for kernels that jobs bring is nothing for a boot without one. */
+	if (deploy->kernel_fd < 0 && !text_of(keys, "kernel")) {
+		cmdline = NULL;
+		initramfs = NULL;
+	}
 	if (deploy->cmdline)
 		cmdline = deploy->cmdline;
 	r = r < 0 ? r : add(command, "%s", arch->program);
@@ -186,7 +192,7 @@ static int add_all(struct qemu_command *command, const struct arch *arch,
 			     yaml_get(keys, "kernel"));
 	r = r < 0 ? r
 		  : add_file(command, "-initrd", deploy->initramfs_fd, QEMU_FD_INITRAMFS,
-			     yaml_get(keys, "initramfs"));
+			     initramfs);
 	r = r < 0 ? r : add_file(command, "-dtb", deploy->dtb_fd, QEMU_FD_DTB, NULL);
 	r = r < 0 ? r : add_pair(command, "-append", cmdline);
 	if (yaml_get(keys, "args"))
