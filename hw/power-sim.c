@@ -22,10 +22,14 @@
  * again by that lock.
  */
 
+/* A board may be told to answer late; one that never does has no outlet any more. */
+static const uint64_t ANSWER_LIMIT_US = UINT64_C(120) * 1000000;
+
 struct power_sim {
 	struct power power;
 	int fd; /* to sim.sock */
 	sd_event_source *source;
+	sd_event_source *timer; /* for an answer */
 	sd_event_source *child; /* its process, when it is ours: to be reaped */
 	bool waits;
 };
@@ -87,6 +91,16 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
 	return 0;
 }
 
+/* One that was killed, and whose end the loop has not told yet. It has let go of its lock, so that
+ * this does not wait. */
+static void reap(struct power_sim *sim)
+{
+	if (sim->child)
+		(void)waitid(P_PIDFD, (id_t)sd_event_source_get_child_pidfd(sim->child), NULL,
+			     WEXITED);
+	sim->child = sd_event_source_disable_unref(sim->child);
+}
+
 static int spawn_board(struct power_sim *sim, const struct power_config *config, int lock_fd,
 		       struct error *err)
 {
@@ -130,6 +144,7 @@ static int spawn_board(struct power_sim *sim, const struct power_config *config,
 	r = spawn(&pid, &pidfd, &spawn_config, err);
 	if (r < 0)
 		return error_prefix(err, r, "cannot start %s", path);
+	reap(sim);
 	r = sd_event_add_child_pidfd(config->event, &sim->child, pidfd, WEXITED, on_child, sim);
 	if (r < 0)
 		return error_code(err, r, "cannot watch dut-sim");
@@ -161,6 +176,7 @@ static enum power_state state_of(const json_t *packet)
 
 static void finish(struct power_sim *sim, const struct power_result *result)
 {
+	(void)sd_event_source_set_enabled(sim->timer, SD_EVENT_OFF);
 	if (sim->waits)
 		power_finish(&sim->power, result);
 	sim->waits = false;
@@ -204,6 +220,20 @@ static int on_packet(sd_event_source *source, int fd, uint32_t events, void *dat
 	return 0;
 }
 
+static int on_timer(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct power_sim *sim = data;
+	struct power_result result = { 0 };
+
+	(void)source;
+	(void)usec;
+	/* What it may still say is no answer to the next operation. */
+	disconnect(sim);
+	result.error = error_set(&result.text, -ETIMEDOUT, "dut-sim does not answer");
+	finish(sim, &result);
+	return 0;
+}
+
 static int connect_board(struct power_sim *sim, struct error *err)
 {
 	const struct power_config *config = sim->power.config;
@@ -226,6 +256,11 @@ static int connect_board(struct power_sim *sim, struct error *err)
 	return 0;
 }
 
+static int send_verb(struct power_sim *sim, const char *verb, struct error *err)
+{
+	return packet_send(sim->fd, json_pack("{s:s}", "t", verb), NULL, 0, err);
+}
+
 static int start(struct power *power, enum power_operation operation,
 		 const struct power_deploy *deploy, struct error *err)
 {
@@ -241,16 +276,26 @@ static int start(struct power *power, enum power_operation operation,
 	r = connect_board(sim, err);
 	if (r < 0)
 		return r;
-	sim->waits = true;
 	if (operation == POWER_OP_PREPARE) {
 		/* Its console is always there. */
+		sim->waits = true;
 		finish(sim, &(struct power_result){ .state = POWER_UNKNOWN });
 		return 0;
 	}
-	r = packet_send(sim->fd, json_pack("{s:s}", "t", types[operation]), NULL, 0, err);
+	r = send_verb(sim, types[operation], err);
+	if (r == -EPIPE || r == -ECONNRESET) {
+		/* It was killed, and the loop has not told yet. */
+		disconnect(sim);
+		r = connect_board(sim, err);
+		if (r >= 0)
+			r = send_verb(sim, types[operation], err);
+	}
 	if (r < 0)
-		sim->waits = false;
-	return r;
+		return r;
+	sim->waits = true;
+	(void)sd_event_source_set_time_relative(sim->timer, ANSWER_LIMIT_US);
+	(void)sd_event_source_set_enabled(sim->timer, SD_EVENT_ONESHOT);
+	return 0;
 }
 
 static void release(struct power *power)
@@ -262,6 +307,16 @@ static void release(struct power *power)
 		(void)packet_send(sim->fd, json_pack("{s:s}", "t", "exit"), NULL, 0, NULL);
 }
 
+static void close_sim(struct power *power)
+{
+	struct power_sim *sim = sim_of(power);
+
+	disconnect(sim);
+	sd_event_source_disable_unref(sim->timer);
+	sd_event_source_disable_unref(sim->child);
+	free(sim);
+}
+
 static int open_sim(struct power **ret, const struct power_config *config, struct error *err)
 {
 	struct power_sim *sim = calloc(1, sizeof(*sim));
@@ -270,23 +325,19 @@ static int open_sim(struct power **ret, const struct power_config *config, struc
 	if (!sim)
 		return error_oom(err);
 	sim->fd = -1;
-	r = find_board(sim, config, err);
+	r = sd_event_add_time(config->event, &sim->timer, CLOCK_BOOTTIME, 0, 0, on_timer, sim);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(sim->timer, SD_EVENT_OFF);
+	if (r < 0)
+		r = error_code(err, r, "cannot add a timer");
+	else
+		r = find_board(sim, config, err);
 	if (r < 0) {
-		sd_event_source_disable_unref(sim->child);
-		free(sim);
+		close_sim(&sim->power);
 		return r;
 	}
 	*ret = &sim->power;
 	return 0;
-}
-
-static void close_sim(struct power *power)
-{
-	struct power_sim *sim = sim_of(power);
-
-	disconnect(sim);
-	sd_event_source_disable_unref(sim->child);
-	free(sim);
 }
 
 const struct power_driver power_sim = {

@@ -27,7 +27,7 @@
  */
 
 enum {
-	INPUT_KEPT = 256,	  /* bytes in which `on` looks for its text */
+	INPUT_KEPT = 2 * SIM_TRIGGER_MAX, /* bytes in which `on` looks for its text */
 	DRAIN_STEP_US = 2000,	  /* how often an `off` looks whether the reader has read all */
 	DRAIN_LIMIT_US = 1000000, /* and for how long */
 };

@@ -257,6 +257,9 @@ static int read_timed(struct reader *reader, enum sim_when when, struct error *e
 		r = next_time(reader, &line->time_us, err);
 	if (r >= 0 && when == SIM_EVERY && line->time_us == 0)
 		r = error_set(err, -EINVAL, "every needs a time above 0");
+	if (r >= 0 && line->trigger_length > SIM_TRIGGER_MAX)
+		r = error_set(err, -EINVAL, "a text to wait for has at most %d bytes",
+			      SIM_TRIGGER_MAX);
 	return r < 0 ? r : read_action(reader, line, err);
 }
 

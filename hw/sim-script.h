@@ -30,6 +30,8 @@
  *   poweroff             has switched itself off; the outlet stays ON
  */
 
+enum { SIM_TRIGGER_MAX = 128 }; /* bytes */
+
 enum sim_when { SIM_AT, SIM_EVERY, SIM_ON };
 
 enum sim_action { SIM_SEND, SIM_FLOOD, SIM_SILENT, SIM_CRASH, SIM_REBOOT, SIM_POWEROFF };

@@ -244,14 +244,16 @@ class OutletTest(unittest.TestCase):
             self.assertEqual(sim.records()[-1]['event'], 'exit')
 
     def test_a_fault_in_the_script_ends_it_with_its_place(self):
+        faults = ('at 2s explode', f'on "{"x" * 129}" crash', 'every 0s send "x"')
         with tempfile.TemporaryDirectory(prefix='dut-sim-') as folder:
             path = os.path.join(folder, 'script')
-            with open(path, 'w', encoding='ascii') as file:
-                file.write('at 1s send "x"\nat 2s explode\n')
-            ran = subprocess.run([os.path.join(LIBEXEC, 'dut-sim'), 'b1', path], check=False,
-                                 capture_output=True, text=True, timeout=PATIENCE)
-            self.assertEqual(ran.returncode, 1)
-            self.assertIn(f'dut-sim: b1: {path}:2: ', ran.stderr)
+            for fault in faults:
+                with open(path, 'w', encoding='ascii') as file:
+                    file.write(f'at 1s send "x"\n{fault}\n')
+                ran = subprocess.run([os.path.join(LIBEXEC, 'dut-sim'), 'b1', path], check=False,
+                                     capture_output=True, text=True, timeout=PATIENCE)
+                self.assertEqual(ran.returncode, 1)
+                self.assertIn(f'dut-sim: b1: {path}:2: ', ran.stderr)
 
 
 class ConsoleTest(unittest.TestCase):
@@ -388,13 +390,16 @@ class ConsoleTest(unittest.TestCase):
 
 class ScriptTest(unittest.TestCase):
     def test_it_answers_to_what_it_receives(self):
-        with Sim('at 0s send "login: "\non "root\\r" send "# "\non "reboot" reboot') as sim:
+        with Sim('at 0s send "login: "\non "root\\r" send "# "\n'
+                 f'on "{"y" * 128}" send "long"\non "reboot" reboot') as sim:
             outlet, console = sim.outlet(), sim.console()
             outlet.ask('on')
             self.assertEqual(read_exactly(console, 7), b'login: ')
             console.sendall(b'nobody\rro')
             console.sendall(b'ot\r')
             self.assertEqual(read_exactly(console, 2), b'# ')
+            console.sendall(b'x' * 1000 + b'y' * 128)
+            self.assertEqual(read_exactly(console, 4), b'long')
             console.sendall(b'x' * 1000 + b'reboot')
             self.assertEqual(read_exactly(console, 7), b'login: ')
             self.assertEqual(sim.records('reboot')[0]['boot'], 1)
