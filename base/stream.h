@@ -78,7 +78,11 @@ int stream_mark(struct stream *stream, const char *kind, json_t *extra, struct e
 
 /*
  * Finishes the work of a reader that was killed: moves what lies in the pipe to the end of
- * dir_fd/NAME.log, and marks it in the index. The log's size afterwards is stored in *ret_size.
+ * dir_fd/NAME.log, and marks it in the index. The folder is not trusted: what is no regular file in
+ * it is not written, and a log that is longer than max_size counts as so long.
+ *
+ * Errors: *ret_size is set once the log is open, also when not all of the pipe could be written to
+ * it (-ENOSPC).
  */
-int stream_drain(int pipe_read_fd, int dir_fd, const char *name, uint64_t base, uint64_t *ret_size,
-		 struct error *err);
+int stream_drain(int pipe_read_fd, int dir_fd, const char *name, uint64_t base, uint64_t max_size,
+		 uint64_t *ret_size, struct error *err);

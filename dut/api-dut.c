@@ -48,6 +48,9 @@ void api_dut(struct http_request *request, void *data)
 
 /* ---- power ---- */
 
+/* Fewer than an outlet takes: a job's own requests and the off after it always find room. */
+enum { MAX_WAITING_BY_HAND = 8 };
+
 /* Somebody who waits for the power; a cycle is an off and then an on. */
 struct power_call {
 	struct http_request *request;
@@ -63,6 +66,14 @@ static void on_caller_gone(void *data)
 	free(call);
 }
 
+static void refuse_held(struct http_request *request, const struct board *board)
+{
+	char holder[512];
+
+	board_describe_holder(board, holder, sizeof(holder));
+	http_reply_error(request, 409, "%s %s", board->config->id, holder);
+}
+
 static void on_power_done(const struct power_result *result, void *data)
 {
 	struct power_call *call = data;
@@ -71,6 +82,11 @@ static void on_power_done(const struct power_result *result, void *data)
 
 	if (r >= 0 && call->then_on) {
 		call->then_on = false;
+		if (!board_is_idle(call->board)) {
+			refuse_held(call->request, call->board);
+			free(call);
+			return;
+		}
 		r = outlet_request(call->board->outlet, OUTLET_ON, NULL, on_power_done, call, &err);
 		if (r >= 0)
 			return;
@@ -104,6 +120,12 @@ static void begin_power(struct http_request *request, struct board *board, enum 
 
 	if (!call) {
 		http_reply_error(request, 500, "out of memory");
+		return;
+	}
+	if (outlet_waiting(board->outlet) >= MAX_WAITING_BY_HAND) {
+		http_reply_error(request, 429, "%s: %d power operations wait already",
+				 board->config->id, MAX_WAITING_BY_HAND);
+		free(call);
 		return;
 	}
 	*call = (struct power_call){ .request = request, .board = board, .then_on = then_on };
@@ -160,7 +182,6 @@ void api_power_put(struct http_request *request, void *data)
 {
 	struct board *board = find_board(request, data);
 	json_auto_t *body = NULL;
-	char holder[512];
 	const char *state;
 	size_t length;
 	const char *text;
@@ -174,9 +195,8 @@ void api_power_put(struct http_request *request, void *data)
 		return;
 	/* Only the lock's holder switches on; off does no harm to a board that has to go off
 	 * anyway. */
-	if (!board_is_free(board) && !(board->off.pending && strcmp(state, "off") == 0)) {
-		board_describe_holder(board, holder, sizeof(holder));
-		http_reply_error(request, 409, "%s %s", board->config->id, holder);
+	if (!board_is_idle(board) && !(strcmp(state, "off") == 0 && board_may_be_cut(board))) {
+		refuse_held(request, board);
 		return;
 	}
 	begin_power(request, board, strcmp(state, "on") == 0 ? OUTLET_ON : OUTLET_OFF,

@@ -8,6 +8,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -15,7 +16,6 @@
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/lease.h"
-#include "dut/submit.h"
 
 /*
  * A board's way through a job: taken, given to an executor, taken back with the lock, concluded by
@@ -25,6 +25,10 @@
 
 static const uint64_t OFF_RETRY_US = UINT64_C(10) * 1000000;
 static const uint64_t LOCK_RETRY_US = 1000000;
+static const uint64_t CONCLUDE_RETRY_US = 1000000;
+
+/* A flood is stopped at its limit by whoever reads it, a pipe and a step later. */
+enum { LOG_SLACK = 1 << 20 };
 
 static void switch_off(struct board *board);
 
@@ -60,7 +64,7 @@ static void off_is_over(struct board *board)
 		job->board = NULL;
 		daemon_note(board->daemon, job);
 	}
-	daemon_board_free(board->daemon, board);
+	daemon_retry(board->daemon);
 }
 
 static int on_off_retry(sd_event_source *source, uint64_t usec, void *data)
@@ -82,7 +86,7 @@ static void retry_off_later(struct board *board, const char *text)
 			  "cannot be switched off, trying again every %" PRIu64 " s: %s",
 			  OFF_RETRY_US / 1000000, text);
 	board->off.failed = true;
-	submissions_retry(board->daemon); /* who waited for it to settle is told */
+	daemon_retry(board->daemon); /* who waited for it to settle is told */
 	board->off.timer = sd_event_source_disable_unref(board->off.timer);
 	r = sd_event_add_time_relative(board->daemon->event, &board->off.timer, CLOCK_BOOTTIME,
 				       OFF_RETRY_US, 0, on_off_retry, board);
@@ -201,19 +205,14 @@ void board_cancel_job(struct board *board)
 
 /* ---- its end ---- */
 
-/* What the job's folder says of an executor that is gone. */
-static void decide_end(struct board *board, int dir_fd, const char *reason, struct job_result *end)
+/* The end of an executor that is gone, and left no result. */
+static void decide_end(const struct board *board, int dir_fd, const char *reason,
+		       struct job_result *end)
 {
-	struct job *job = board->job;
-	struct error err = { "" };
-	int r = dir_fd < 0 ? -ENOENT : job_read_result(job, dir_fd, end, &err);
+	const struct job *job = board->job;
 	bool started = dir_fd >= 0 && faccessat(dir_fd, "started", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	const char *why = reason;
 
-	if (r >= 0)
-		return;
-	if (r != -ENOENT)
-		log_job(board->config->id, job->id, LOG_WARNING, "%s", err.text);
 	*end = (struct job_result){ .status = JOB_CANCELLED, .reason = strdup("cancelled") };
 	if (job->cancelled) {
 		why = job->cancel_why;
@@ -264,6 +263,71 @@ static bool try_again(struct board *board, const char *reason, int dir_fd)
 	return true;
 }
 
+/* What says nothing of the job: the machine is short of something, and may not be in a second. */
+static bool is_transient(int r)
+{
+	static const int numbers[] = { EMFILE, ENFILE, ENOMEM, EIO, EINTR, EAGAIN, ENOSPC, EDQUOT };
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		if (r == -numbers[i])
+			return true;
+	return false;
+}
+
+static int on_conclude_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct board *board = data;
+	free_ char *reason = take_ptr(board->conclude.reason);
+
+	(void)source;
+	(void)usec;
+	board_conclude(board, reason);
+	return 0;
+}
+
+/* The board goes off all the same; the job's end waits until it can be read. */
+static void conclude_later(struct board *board, const char *reason, const struct error *err)
+{
+	if (!board->conclude.text[0]) {
+		log_job(board->config->id, board->job->id, LOG_ERR,
+			"its end cannot be read, trying again: %s", err->text);
+		if (board->job->off_pending && board->outlet)
+			(void)outlet_request(board->outlet, OUTLET_OFF, NULL, NULL, NULL, NULL);
+	}
+	(void)snprintf(board->conclude.text, sizeof(board->conclude.text), "%s", err->text);
+	free(board->conclude.reason);
+	board->conclude.reason = reason ? strdup(reason) : NULL;
+	board->conclude.timer = sd_event_source_disable_unref(board->conclude.timer);
+	(void)sd_event_add_time_relative(board->daemon->event, &board->conclude.timer,
+					 CLOCK_BOOTTIME, CONCLUDE_RETRY_US, 0, on_conclude_retry,
+					 board);
+}
+
+/* Takes the console back and reads the result: 1 there is one, 0 none; a transient error changes
+ * nothing. */
+static int take_back(struct board *board, int dir_fd, struct job_result *end, struct error *err)
+{
+	const struct job *job = board->job;
+	int r;
+
+	if (job->has_console && board->n_lines > 0) {
+		r = line_end_loan(board->lines[0], dir_fd, job->console_base,
+				  board->daemon->config->limits.console_log + LOG_SLACK, err);
+		if (is_transient(r) && line_state(board->lines[0]) == LINE_LENT)
+			return r;
+		if (r < 0)
+			log_job(board->config->id, job->id, LOG_ERR, "console: %s", err->text);
+	}
+	if (dir_fd < 0)
+		return 0;
+	r = job_read_result(job, dir_fd, end, err);
+	if (r >= 0 || is_transient(r))
+		return r < 0 ? r : 1;
+	if (r != -ENOENT)
+		log_job(board->config->id, job->id, LOG_WARNING, "%s", err->text);
+	return 0;
+}
+
 void board_conclude(struct board *board, const char *reason)
 {
 	struct job_result end = { 0 };
@@ -271,21 +335,27 @@ void board_conclude(struct board *board, const char *reason)
 	close_ int dir_fd = -1;
 	char path[32];
 	struct error err;
+	int r;
 
 	(void)snprintf(path, sizeof(path), "%" PRIu64, job->id);
-	if (file_open_beneath(&dir_fd, board->daemon->jobs_fd, path, O_DIRECTORY | O_RDONLY, &err) <
-	    0)
+	r = file_open_beneath(&dir_fd, board->daemon->jobs_fd, path, O_DIRECTORY | O_RDONLY, &err);
+	if (r < 0 && !is_transient(r))
 		log_job(board->config->id, job->id, LOG_ERR, "its folder: %s", err.text);
-	if (dir_fd >= 0 && job->has_console && board->n_lines > 0 &&
-	    line_end_loan(board->lines[0], dir_fd, job->console_base, &err) < 0)
-		log_job(board->config->id, job->id, LOG_ERR, "console: %s", err.text);
-	read_lines(board);
-	board->starting = false;
-	if (try_again(board, reason, dir_fd)) {
-		daemon_board_free(board->daemon, board);
+	if (!is_transient(r))
+		r = take_back(board, dir_fd, &end, &err);
+	if (is_transient(r)) {
+		conclude_later(board, reason, &err);
 		return;
 	}
-	decide_end(board, dir_fd, reason, &end);
+	board->conclude.text[0] = '\0';
+	read_lines(board);
+	board->starting = false;
+	if (r == 0 && try_again(board, reason, dir_fd)) {
+		daemon_retry(board->daemon);
+		return;
+	}
+	if (r == 0)
+		decide_end(board, dir_fd, reason, &end);
 	end_job(board, &end);
 	tell_starter(board, -EIO, end.message ? end.message : end.reason);
 	job_result_done(&end);
@@ -387,7 +457,7 @@ static void begin_idle(struct board *board)
 	    outlet_request(board->outlet, board->config->off_at_start ? OUTLET_OFF : OUTLET_READ,
 			   NULL, NULL, NULL, &err) < 0)
 		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
-	daemon_board_free(board->daemon, board);
+	daemon_retry(board->daemon);
 }
 
 void board_begin(struct board *board)
@@ -409,8 +479,10 @@ void board_begin(struct board *board)
 	forget_foreign(board);
 	for (size_t i = 0; i < board->n_lines; i++)
 		line_start(board->lines[i]);
-	if (job && job->state == JOB_ENDED)
+	if (job && job->state == JOB_ENDED && board->outlet)
 		switch_off(board);
+	else if (job && job->state == JOB_ENDED)
+		off_is_over(board); /* its power is not configured any more */
 	else if (job)
 		board_conclude(board, reason);
 	else

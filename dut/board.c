@@ -26,6 +26,8 @@ struct board *board_free(struct board *board)
 	(void)close_fd(board->foreign.pidfd);
 	free(board->foreign.reason);
 	sd_event_source_disable_unref(board->off.timer);
+	sd_event_source_disable_unref(board->conclude.timer);
+	free(board->conclude.reason);
 	if (board->outlet && board->lock_fd >= 0 && !board->off.pending &&
 	    !outlet_switches(board->outlet))
 		power_release(outlet_power(board->outlet));
@@ -72,6 +74,7 @@ static void after_power(enum outlet_verb verb, void *data)
 
 	if (verb == OUTLET_READ || board->lock_fd < 0)
 		return;
+	daemon_retry(board->daemon);
 	for (size_t i = 0; i < board->n_lines; i++) {
 		line_mark(board->lines[i], "power",
 			  json_pack("{s:s}", "state", power_state_name(status->state)));
@@ -220,20 +223,37 @@ enum dut_state board_state(const struct board *board)
 		.starting = board->starting,
 		.answering = board->lease && lease_is_answering(board->lease),
 		.switching_off = board->off.pending,
-		.off_unconfirmed = board->off.pending && off_takes_too_long(board),
+		.off_unconfirmed = (board->off.pending && off_takes_too_long(board)) ||
+				   board->conclude.text[0],
 	};
 
 	return dut_state_derive(&facts);
 }
 
-bool board_is_free(const struct board *board)
+bool board_is_idle(const struct board *board)
 {
 	return !board->job && !board->starting && board_state(board) == DUT_IDLE;
 }
 
+/* A person's `on` must not come after a job has begun. */
+static bool is_switched_by_hand(const struct board *board)
+{
+	return board_is_idle(board) && board->outlet && outlet_switches(board->outlet);
+}
+
+bool board_is_free(const struct board *board)
+{
+	return board_is_idle(board) && !is_switched_by_hand(board);
+}
+
 bool board_is_settling(const struct board *board)
 {
-	return board->off.pending && !off_takes_too_long(board);
+	return is_switched_by_hand(board) || (board->off.pending && !off_takes_too_long(board));
+}
+
+bool board_may_be_cut(const struct board *board)
+{
+	return board->off.pending || (board->lock_fd < 0 && !board->lease);
 }
 
 void board_describe_holder(const struct board *board, char *text, size_t size)
@@ -253,6 +273,9 @@ void board_describe_holder(const struct board *board, char *text, size_t size)
 			"is held since %s by the executor of an earlier dutd, pid %d, until it ends",
 			clock_format_iso(since, board->foreign.since_realtime_us),
 			(int)board->foreign.pid);
+	else if (board->conclude.text[0] && job)
+		(void)snprintf(text, size, "waits for the end of job %" PRIu64 " to be read: %s",
+			       job->id, board->conclude.text);
 	else if (board->off.pending && job)
 		(void)snprintf(text, size, "is being switched off after job %" PRIu64 "%s%s",
 			       job->id, outlet_status(board->outlet)->text[0] ? ": " : "",
@@ -264,6 +287,8 @@ void board_describe_holder(const struct board *board, char *text, size_t size)
 								       : job->submitted_us));
 	else if (!board->outlet)
 		(void)snprintf(text, size, "has no power configured");
+	else if (is_switched_by_hand(board))
+		(void)snprintf(text, size, "is being switched on or off by hand");
 	else
 		(void)snprintf(text, size, "is %s", dut_state_name(board_state(board)));
 }

@@ -56,6 +56,12 @@ struct board {
 		sd_event_source *timer;
 	} off;
 
+	struct {
+		char text[256]; /* why the end of its job cannot be read; empty: nothing is wrong */
+		char *reason;
+		sd_event_source *timer;
+	} conclude;
+
 	void (*on_started)(int r, const char *reason, void *data); /* whoever submitted the job */
 	void *on_started_data;
 };
@@ -69,9 +75,16 @@ void board_begin(struct board *board);
 
 enum dut_state board_state(const struct board *board);
 
-/* Whether a job could start now; or soon, because the last one's power-off is under way. */
+/* Whether nobody has it. */
+bool board_is_idle(const struct board *board);
+
+/* Whether a job could start now; or soon, because its power is being switched. */
 bool board_is_free(const struct board *board);
 bool board_is_settling(const struct board *board);
+
+/* Whether anybody may switch it off: it is to be off, or held by an executor that nobody talks to.
+ */
+bool board_may_be_cut(const struct board *board);
 
 /* Why it is not free, in words that go on after the board's name: "is held by alice (job 17,
  * \"bisect\")". */

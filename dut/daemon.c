@@ -24,6 +24,7 @@
 #include "dut/submit.h"
 #include "dut/worker.h"
 
+static const uint64_t SAVE_RETRY_US = 1000000;
 static const uint64_t STOP_LIMIT_US = UINT64_C(5) * 1000000;
 
 enum { MAX_RECORD = 1 << 20 };
@@ -33,6 +34,8 @@ struct daemon *daemon_free(struct daemon *daemon)
 	if (!daemon)
 		return NULL;
 	sd_event_source_disable_unref(daemon->stop_timer);
+	sd_event_source_disable_unref(daemon->retry);
+	sd_event_source_disable_unref(daemon->save_timer);
 	daemon->http = api_stop(daemon->http);
 	submissions_drop(daemon);
 	while (!list_empty(&daemon->boards))
@@ -270,6 +273,23 @@ static void say_protections(void)
 		"jobs run with the uid of dutd, without a sandbox: accept jobs only from people whom you trust");
 }
 
+static int on_retry(sd_event_source *source, void *data);
+static int on_save_timer(sd_event_source *source, uint64_t usec, void *data);
+
+static int open_sources(struct daemon *daemon, struct error *err)
+{
+	int r = sd_event_add_defer(daemon->event, &daemon->retry, on_retry, daemon);
+
+	if (r >= 0)
+		r = sd_event_source_set_enabled(daemon->retry, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_time(daemon->event, &daemon->save_timer, CLOCK_BOOTTIME, 0, 0,
+				      on_save_timer, daemon);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(daemon->save_timer, SD_EVENT_OFF);
+	return r < 0 ? error_code(err, r, "cannot add an event source") : 0;
+}
+
 int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options *options,
 	       struct config *config, struct error *err)
 {
@@ -290,7 +310,9 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	list_init(&daemon->submissions);
 	list_init(&daemon->waiters);
 
-	r = open_folders(daemon, options, err);
+	r = open_sources(daemon, err);
+	if (r >= 0)
+		r = open_folders(daemon, options, err);
 	if (r >= 0)
 		r = load_jobs(daemon, err);
 	if (r >= 0)
@@ -341,6 +363,8 @@ struct job *daemon_find_job(const struct daemon *daemon, uint64_t id)
 /* ---- commits ---- */
 
 struct record_work {
+	struct daemon *daemon;
+	uint64_t id;
 	int jobs_fd;
 	char name[32];
 	char *text;
@@ -355,14 +379,46 @@ static int write_record(void *data, struct error *err)
 	return file_replace(work->jobs_fd, work->name, work->text, strlen(work->text), 0600, err);
 }
 
+/* A step that nobody waits for still has to get to the disk: a full one may have room again. */
+static void save_later(struct daemon *daemon, uint64_t id, const char *text)
+{
+	struct job *job = daemon_find_job(daemon, id);
+
+	if (!job)
+		return;
+	if (!job->unsaved)
+		log_job(job->dut, id, LOG_ERR, "its record is not on disk, trying again: %s", text);
+	job->unsaved = true;
+	(void)sd_event_source_set_time_relative(daemon->save_timer, SAVE_RETRY_US);
+	(void)sd_event_source_set_enabled(daemon->save_timer, SD_EVENT_ONESHOT);
+}
+
+static int on_save_timer(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct daemon *daemon = data;
+
+	(void)source;
+	(void)usec;
+	LIST_FOREACH(link, &daemon->jobs) {
+		struct job *job = CONTAINER_OF(link, struct job, link);
+
+		if (job->unsaved)
+			daemon_note(daemon, job);
+	}
+	return 0;
+}
+
 static void record_done(int r, const struct error *err, void *data)
 {
 	const struct record_work *work = data;
+	struct job *job;
 
 	if (work->done)
 		work->done(r, err, work->data);
 	else if (r < 0)
-		log_msg(LOG_ERR, "the record %s is not on disk: %s", work->name, err->text);
+		save_later(work->daemon, work->id, err->text);
+	else if ((job = daemon_find_job(work->daemon, work->id)))
+		job->unsaved = false;
 }
 
 static void record_release(void *data)
@@ -382,6 +438,8 @@ int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn
 
 	if (!work)
 		return error_oom(err);
+	work->daemon = daemon;
+	work->id = job->id;
 	work->jobs_fd = daemon->jobs_fd;
 	work->done = done;
 	work->data = data;
@@ -395,12 +453,12 @@ int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn
 	return r;
 }
 
-void daemon_note(struct daemon *daemon, const struct job *job)
+void daemon_note(struct daemon *daemon, struct job *job)
 {
 	struct error err;
 
 	if (daemon_commit(daemon, job, NULL, NULL, &err) < 0)
-		log_job(job->dut, job->id, LOG_ERR, "its record is not on disk: %s", err.text);
+		save_later(daemon, job->id, err.text);
 }
 
 /* ---- changes ---- */
@@ -452,25 +510,40 @@ void daemon_stop(struct daemon *daemon)
 		(void)sd_event_exit(daemon->event, 0);
 }
 
-void daemon_board_free(struct daemon *daemon, struct board *board)
+static void start_waiting_job(struct daemon *daemon, struct board *board)
 {
 	struct job *job;
 	struct error err;
-
-	if (daemon->stop_timer) {
-		if (!is_settling(daemon))
-			(void)sd_event_exit(daemon->event, 0);
-		return;
-	}
 
 	while (board_is_free(board) && (job = oldest_waiting(daemon, board))) {
 		if (board_start_job(board, job, NULL, NULL, &err) >= 0)
 			return;
 		log_job(board->config->id, job->id, LOG_ERR, "cannot start: %s", err.text);
 		board_give_back(board);
+		job->off_pending = false;
 		(void)job_set_end(job, JOB_SETUP_FAIL, "executor_failed", "lab", err.text);
 		daemon_note(daemon, job);
 		daemon_job_changed(daemon, job);
 	}
+}
+
+static int on_retry(sd_event_source *source, void *data)
+{
+	struct daemon *daemon = data;
+
+	(void)source;
+	if (daemon->stop_timer) {
+		if (!is_settling(daemon))
+			(void)sd_event_exit(daemon->event, 0);
+		return 0;
+	}
+	LIST_FOREACH(link, &daemon->boards)
+		start_waiting_job(daemon, CONTAINER_OF(link, struct board, link));
 	submissions_retry(daemon);
+	return 0;
+}
+
+void daemon_retry(struct daemon *daemon)
+{
+	(void)sd_event_source_set_enabled(daemon->retry, SD_EVENT_ONESHOT);
 }

@@ -32,6 +32,8 @@ struct daemon {
 	struct worker *worker;
 	struct http_server *http;
 	sd_event_source *stop_timer; /* set while it stops */
+	sd_event_source *retry;	     /* daemon_retry() */
+	sd_event_source *save_timer; /* records that could not be written */
 	struct list boards;	     /* board.link, in the order of the configuration */
 	struct list jobs;	     /* job.link, by id */
 	struct list submissions;     /* submission.link (submit.c) */
@@ -65,12 +67,14 @@ typedef void (*daemon_commit_fn)(int r, const struct error *err, void *data);
 int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn done, void *data,
 		  struct error *err);
 
-/* The same, for a step after which nobody waits: a failure is logged. */
-void daemon_note(struct daemon *daemon, const struct job *job);
+/* The same, for a step after which nobody waits: a write that fails is repeated every second. */
+void daemon_note(struct daemon *daemon, struct job *job);
 
 /* A job has got another state: whoever waits for it is told. */
 void daemon_job_changed(struct daemon *daemon, struct job *job);
 
-/* A board is free: the oldest job that waits for it, or a submission that was held back, gets it.
+/*
+ * A board may have become free, or will not: from the loop, the oldest job that waits for it gets
+ * it, or a submission that was held back, and those who wait in vain are told.
  */
-void daemon_board_free(struct daemon *daemon, struct board *board);
+void daemon_retry(struct daemon *daemon);

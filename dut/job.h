@@ -46,6 +46,7 @@ struct job {
 	char boot_id[40];      /* the kernel's, at the start of the present attempt */
 	uint64_t submitted_us, started_us, ended_us; /* wall clock, 0 when not yet */
 
+	bool unsaved;	/* its last record could not be written */
 	bool preparing; /* its folder is being made: not to be started yet */
 	bool cancelled; /* committed */
 	char *cancel_by, *cancel_why;

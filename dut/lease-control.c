@@ -19,6 +19,8 @@
  * believed further than its own board, and what is no packet of ours is answered or dropped.
  */
 
+enum { MAX_LAST_PACKETS = 100 };
+
 static void drop_connection(struct lease *lease)
 {
 	lease->control_source = sd_event_source_disable_unref(lease->control_source);
@@ -26,9 +28,12 @@ static void drop_connection(struct lease *lease)
 	lease->cancel_sent = false; /* it may not have read it */
 }
 
-static void complain(const struct lease *lease, const char *text)
+/* Once until the next good hello: an executor must not fill the log. */
+static void complain(struct lease *lease, const char *text)
 {
-	log_job(lease->board->config->id, lease->job->id, LOG_WARNING, "control: %s", text);
+	if (!lease->complained)
+		log_job(lease->board->config->id, lease->job->id, LOG_WARNING, "control: %s", text);
+	lease->complained = true;
 }
 
 /* Takes the reference to packet. A peer that does not take packets is as good as gone: it gets a
@@ -43,8 +48,11 @@ static int send_packet(struct lease *lease, json_t *packet, const int *fds, unsi
 		return -ENOTCONN;
 	}
 	r = packet_send(lease->control_fd, packet, fds, n_fds, &err);
-	if (r < 0)
+	if (r < 0) {
 		complain(lease, err.text);
+		drop_connection(lease);
+		lease_reconnect_later(lease);
+	}
 	return r;
 }
 
@@ -119,22 +127,34 @@ static void refuse_request(struct lease *lease, int r, const struct error *err)
 	answer_request(lease, &result);
 }
 
-/* One file of a deployment: beneath artifacts/ or bucket/ of the job's folder. */
+/* One file of a deployment, beneath artifacts/ or bucket/ of the job's own folder and nowhere else.
+ */
 static int open_deployed(const struct lease *lease, const json_t *deploy, const char *key,
 			 int *ret_fd, struct error *err)
 {
+	static const char *const folders[] = { "artifacts", "bucket" };
 	const char *path = json_string_value(json_object_get(deploy, key));
-	char full[512];
-	int r;
 
 	if (!path)
 		return 0;
-	if (strncmp(path, "artifacts/", 10) != 0 && strncmp(path, "bucket/", 7) != 0)
-		return error_set(err, -EINVAL,
-				 "deploy: '%s' lies neither in artifacts/ nor in bucket/", key);
-	(void)snprintf(full, sizeof(full), "%" PRIu64 "/%s", lease->job->id, path);
-	r = file_open_beneath(ret_fd, lease->board->daemon->jobs_fd, full, O_RDONLY, err);
-	return r < 0 ? error_prefix(err, r, "deploy %s", key) : 0;
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		size_t length = strlen(folders[i]);
+		close_ int dir_fd = -1;
+		char folder[64];
+		int r;
+
+		if (strncmp(path, folders[i], length) != 0 || path[length] != '/')
+			continue;
+		(void)snprintf(folder, sizeof(folder), "%" PRIu64 "/%s", lease->job->id,
+			       folders[i]);
+		r = file_open_beneath(&dir_fd, lease->board->daemon->jobs_fd, folder,
+				      O_DIRECTORY | O_RDONLY, err);
+		if (r >= 0)
+			r = file_open_beneath(ret_fd, dir_fd, path + length + 1, O_RDONLY, err);
+		return r < 0 ? error_prefix(err, r, "deploy %s", key) : 0;
+	}
+	return error_set(err, -EINVAL, "deploy: '%s' lies neither in artifacts/ nor in bucket/",
+			 key);
 }
 
 static int take_deploy(const struct lease *lease, const json_t *packet, struct power_deploy *ret,
@@ -182,8 +202,8 @@ static void on_request(struct lease *lease, const json_t *packet, bool on)
 	struct error err;
 	int r;
 
-	/* A request that is repeated over a new connection is served once. */
-	if (number <= 0 || number == lease->request)
+	/* One at a time; one that is repeated over a new connection is served once. */
+	if (number <= 0 || lease->request)
 		return;
 	if (number == lease->answered) {
 		(void)send_packet(lease, json_incref(lease->answer), NULL, 0);
@@ -243,7 +263,9 @@ static void on_hello(struct lease *lease, const json_t *packet)
 	if (line && json_integer_value(json_object_get(console, "gen")) !=
 			    (json_int_t)line_generation(line))
 		line_forget_loan(line);
-	(void)lease_lend(lease);
+	/* It has the loan already; only its `lent` was lost. */
+	if (!lease_lend(lease) && lease->board->outlet)
+		outlet_continue(lease->board->outlet, 0, NULL);
 	give_go(lease);
 	if (lease->job->cancelled)
 		lease_send_cancel(lease);
@@ -335,8 +357,13 @@ void lease_drain_control(struct lease *lease)
 {
 	int r = 1;
 
-	while (lease->control_fd >= 0 && (r == 1 || r == -EBADMSG))
+	/* A child of it that kept the connection may go on sending: what is not here yet is not its
+	 * word. */
+	for (unsigned i = 0; i < MAX_LAST_PACKETS && lease->control_fd >= 0; i++) {
+		if (r != 1 && r != -EBADMSG)
+			return;
 		r = receive_one(lease);
+	}
 }
 
 static int on_packet(sd_event_source *source, int fd, uint32_t events, void *data)
@@ -353,8 +380,7 @@ static int on_packet(sd_event_source *source, int fd, uint32_t events, void *dat
 	/* It closed the connection. If it is gone its pidfd says so; if it lives it gets a new one.
 	 */
 	drop_connection(lease);
-	(void)sd_event_source_set_time_relative(lease->timer, 200000);
-	(void)sd_event_source_set_enabled(lease->timer, SD_EVENT_ONESHOT);
+	lease_reconnect_later(lease);
 	return 0;
 }
 

@@ -42,6 +42,7 @@ struct lease {
 
 /* lease.c */
 void lease_connect(struct lease *lease);
+void lease_reconnect_later(struct lease *lease);
 void lease_read_ready(struct lease *lease);
 void lease_kill(struct lease *lease, const char *why);
 

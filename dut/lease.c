@@ -30,12 +30,25 @@ static const uint64_t CANCEL_LIMIT_US =
 	UINT64_C(5) * 1000000; /* from the cancel to its end; then it is killed */
 static const uint64_t CONNECT_RETRY_US = 200000;
 
+/* Nobody answers a loan any more: whoever's `on` waits for it, it does not come. */
+static void release_outlet(struct lease *lease)
+{
+	struct outlet *outlet = lease->board->outlet;
+	struct error err;
+
+	outlet_abandon(outlet, lease);
+	if (outlet_waits(outlet)) {
+		(void)error_set(&err, -ECANCELED, "the executor that was lent the console is gone");
+		outlet_continue(outlet, -ECANCELED, &err);
+	}
+}
+
 struct lease *lease_free(struct lease *lease)
 {
 	if (!lease)
 		return NULL;
 	if (lease->board->outlet)
-		outlet_abandon(lease->board->outlet, lease);
+		release_outlet(lease);
 	sd_event_source_disable_unref(lease->child_source);
 	sd_event_source_disable_unref(lease->ready_source);
 	sd_event_source_disable_unref(lease->control_source);
@@ -261,10 +274,21 @@ void lease_connect(struct lease *lease)
 	}
 	if (r >= 0)
 		r = lease_greet(lease, &err);
-	if (r >= 0)
+	if (r >= 0) {
+		/* Its hello is awaited no longer than the rest of its start. */
+		(void)sd_event_source_set_time(lease->timer, lease->begun_us + START_LIMIT_US);
+		(void)sd_event_source_set_enabled(lease->timer, SD_EVENT_ONESHOT);
 		return;
-	log_job(lease->board->config->id, lease->job->id, LOG_WARNING, "control.sock: %s",
-		err.text);
+	}
+	if (!lease->complained)
+		log_job(lease->board->config->id, lease->job->id, LOG_WARNING, "control.sock: %s",
+			err.text);
+	lease->complained = true;
+	lease_reconnect_later(lease);
+}
+
+void lease_reconnect_later(struct lease *lease)
+{
 	(void)sd_event_source_set_time_relative(lease->timer, CONNECT_RETRY_US);
 	(void)sd_event_source_set_enabled(lease->timer, SD_EVENT_ONESHOT);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -72,7 +73,8 @@ static int on_wake(sd_event_source *source, int fd, uint32_t events, void *data)
 
 	(void)source;
 	(void)events;
-	if (read(fd, &count, sizeof(count)) < 0)
+	/* The executor has this fd too, and may have made it one that blocks. */
+	if (preadv2(fd, &(struct iovec){ &count, sizeof(count) }, 1, -1, RWF_NOWAIT) < 0)
 		return 0;
 	viewers_wake(&line->viewers);
 	if (line->on_append)
@@ -336,11 +338,11 @@ int line_hold(struct line *line, struct error *err)
 	int r = 0;
 
 	if (line->state == LINE_READING) {
-		drop_source(line);
 		r = stream_detach(line->stream, &line->fd, &line->pipe_read_fd,
 				  &line->pipe_write_fd, err);
 		if (r < 0)
 			return r;
+		drop_source(line);
 		line->state = LINE_HELD;
 	}
 	line->offset = line_offset(line);
@@ -374,13 +376,20 @@ unsigned line_generation(const struct line *line)
 	return line->generation;
 }
 
-int line_end_loan(struct line *line, int job_dir_fd, uint64_t base, struct error *err)
+int line_end_loan(struct line *line, int job_dir_fd, uint64_t base, uint64_t max_size,
+		  struct error *err)
 {
-	uint64_t size = 0;
-	int r;
+	uint64_t size = UINT64_MAX;
+	int r = 0;
 
-	r = stream_drain(line->pipe_read_fd, job_dir_fd, "console", base, &size, err);
-	line->offset = base + size;
+	if (job_dir_fd >= 0) {
+		r = stream_drain(line->pipe_read_fd, job_dir_fd, "console", base, max_size, &size,
+				 err);
+		/* Offsets that were given to the job must not be given again. */
+		if (size == UINT64_MAX)
+			return r;
+		line->offset = base + size;
+	}
 	drop_source(line);
 	if (line->state == LINE_LENT) {
 		line->state = line->fd >= 0 ? LINE_HELD : LINE_CLOSED;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
@@ -149,6 +150,17 @@ static int on_end(sd_event_source *source, const struct signalfd_siginfo *info, 
 	return 0;
 }
 
+/* Each viewer and each board takes some; what a service manager allows is meant to be used. */
+static void raise_fd_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 static int make_loop(sd_event **ret, struct daemon **daemon, struct error *err)
 {
 	static const int signals[] = { SIGCHLD, SIGTERM, SIGINT, SIGHUP };
@@ -183,6 +195,7 @@ static int serve(const struct daemon_options *options, struct config *config)
 	struct error err;
 	int r;
 
+	raise_fd_limit();
 	r = make_loop(&event, &daemon, &err);
 	if (r < 0)
 		config_free(config);

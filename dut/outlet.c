@@ -271,6 +271,11 @@ bool outlet_busy(const struct outlet *outlet)
 	return outlet->current || !list_empty(&outlet->waiting);
 }
 
+unsigned outlet_waiting(const struct outlet *outlet)
+{
+	return outlet->n_waiting;
+}
+
 bool outlet_switches(const struct outlet *outlet)
 {
 	if (outlet->current && outlet->current->verb != OUTLET_READ)

@@ -74,6 +74,9 @@ bool outlet_waits(const struct outlet *outlet);
 
 bool outlet_busy(const struct outlet *outlet);
 
+/* How many requests wait behind the present one. */
+unsigned outlet_waiting(const struct outlet *outlet);
+
 /* Whether the busy one will change the state: it switches, or is going to. */
 bool outlet_switches(const struct outlet *outlet);
 

@@ -127,8 +127,9 @@ static void end_before_start(struct submission *submission, int r, const char *w
 	submission->job->off_pending = false;
 	submission->job->board = NULL;
 	daemon_note(submission->daemon, submission->job);
+	daemon_job_changed(submission->daemon, submission->job);
 	board_give_back(submission->board);
-	daemon_board_free(submission->daemon, submission->board);
+	daemon_retry(submission->daemon);
 }
 
 static void on_folder_made(int r, const struct error *err, void *data)
@@ -159,6 +160,8 @@ static int begin_job(struct submission *submission, struct board *board, struct 
 	size_t length;
 	int r;
 
+	/* It does not wait any more: nothing may end it from here on but its job. */
+	submission->timer = sd_event_source_disable_unref(submission->timer);
 	r = job_new(&submission->job, daemon->next_id++,
 		    name       ? name
 		    : own_name ? own_name
@@ -200,16 +203,13 @@ static void refuse_busy(struct submission *submission, const struct board *board
 	refuse(submission, 409, extra, text);
 }
 
+static void choose_board(struct submission *submission, bool may_wait);
+
 static int on_settle_limit(sd_event_source *source, uint64_t usec, void *data)
 {
-	struct submission *submission = data;
-	const json_t *duts = json_object_get(submission->result, "duts");
-	struct board *board;
-
 	(void)source;
 	(void)usec;
-	board = daemon_find_board(submission->daemon, json_string_value(json_array_get(duts, 0)));
-	refuse_busy(submission, board, json_array_size(duts));
+	choose_board(data, false);
 	return 0;
 }
 
@@ -227,7 +227,7 @@ static int wait_for_settling(struct submission *submission, struct error *err)
 	return 0;
 }
 
-static void choose_board(struct submission *submission)
+static void choose_board(struct submission *submission, bool may_wait)
 {
 	const json_t *duts = json_object_get(submission->result, "duts");
 	struct board *first = NULL, *free_board = NULL;
@@ -262,7 +262,7 @@ static void choose_board(struct submission *submission)
 	}
 	if (free_board)
 		r = begin_job(submission, free_board, &err);
-	else if (settling)
+	else if (settling && may_wait)
 		r = wait_for_settling(submission, &err);
 	else {
 		refuse_busy(submission, first, json_array_size(duts));
@@ -274,11 +274,12 @@ static void choose_board(struct submission *submission)
 
 void submissions_retry(struct daemon *daemon)
 {
+	/* Each frees at most itself: what else follows comes from the loop (daemon_retry()). */
 	LIST_FOREACH_SAFE(link, after, &daemon->submissions) {
 		struct submission *submission = CONTAINER_OF(link, struct submission, link);
 
 		if (submission->waiting)
-			choose_board(submission);
+			choose_board(submission, true);
 	}
 }
 
@@ -317,7 +318,7 @@ static void on_validated(int r, const struct error *err, const json_t *result, v
 		return;
 	}
 	submission->result = json_deep_copy(result);
-	choose_board(submission);
+	choose_board(submission, true);
 }
 
 static json_t *candidate_facts(const struct daemon *daemon)
@@ -452,6 +453,10 @@ void submit_handle(struct http_request *request, void *data)
 	size_t length;
 	int r;
 
+	if (daemon->stop_timer) {
+		http_reply_error(request, 503, "dutd is stopping; try again when it is back");
+		return;
+	}
 	if (count_submissions(daemon) >= MAX_SUBMISSIONS) {
 		http_reply_error(request, 429,
 				 "%d submissions are being handled already, which is the limit",

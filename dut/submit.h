@@ -18,7 +18,7 @@ void submit_set_limits(uint64_t job_file_bytes, uint64_t bucket_bytes);
 
 void submit_handle(struct http_request *request, void *data);
 
-/* A board has become free: those who were held back for it try again. */
+/* Those who were held back for a board try again. For daemon_retry() alone. */
 void submissions_retry(struct daemon *daemon);
 
 void submissions_drop(struct daemon *daemon);
