@@ -33,7 +33,8 @@ struct power_qemu {
 	sd_event_source *timer;
 	bool prepared; /* it lives, and has never run */
 	bool killed;
-	bool waits; /* an operation is to be finished */
+	bool was_prepared; /* by the last operation: what is switched on has to be that */
+	bool waits;	   /* an operation is to be finished */
 	enum power_operation operation;
 	bool replaces;		    /* what was prepared goes; then this is prepared: */
 	struct power_deploy deploy; /* fds and cmdline are ours */
@@ -53,6 +54,7 @@ static void finish(struct power_qemu *qemu, int r, enum power_state state, const
 	if (!qemu->waits)
 		return;
 	qemu->waits = false;
+	qemu->was_prepared = qemu->operation == POWER_OP_PREPARE && r >= 0;
 	(void)sd_event_source_set_enabled(qemu->timer, SD_EVENT_OFF);
 	if (text)
 		(void)error_set(&result.text, r, "%s", text);
@@ -321,6 +323,9 @@ static int begin_on(struct power_qemu *qemu, const struct power_deploy *deploy, 
 
 	if (r < 0)
 		return r;
+	/* Another one would boot without what the job deploys. */
+	if (r == 0 && qemu->operation == POWER_OP_ON && qemu->was_prepared)
+		return error_set(err, -EIO, "QEMU has ended before it was switched on");
 	if (r == 0 && !qemu->process)
 		return start_process(qemu, deploy, err);
 	if (r > 0 && (qemu->operation == POWER_OP_ON || !qemu->prepared))

@@ -306,6 +306,28 @@ static void a_killed_qemu_is_off(void **state)
 	boot(f);
 }
 
+static void one_that_dies_between_prepare_and_on_is_not_replaced(void **state)
+{
+	struct fixture *f = *state;
+	struct error err;
+	int r;
+
+	assert_state(prepare(f, NULL), POWER_OFF);
+	connect_console(f);
+	assert_int_equal(kill(pid_of_qemu(f), SIGKILL), 0);
+	/* Its lock is free as soon as the kernel has closed it. */
+	do {
+		close_ int fd = -1;
+
+		r = file_lock(&fd, f->dir_fd, "qemu.lock", &err);
+		if (r < 0)
+			(void)sd_event_run(f->event, 10000);
+	} while (r < 0);
+	assert_int_equal(power_switch(f->power, true, on_done, f, &err), -EIO);
+	assert_string_equal(err.text, "QEMU has ended before it was switched on");
+	boot(f);
+}
+
 static void a_hung_qemu_is_killed(void **state)
 {
 	struct fixture *f = *state;
@@ -468,6 +490,7 @@ int main(void)
 		TEST(on_needs_no_prepare_and_may_repeat),
 		TEST(a_guest_that_switches_itself_off_is_on_and_silent),
 		TEST(a_killed_qemu_is_off),
+		TEST(one_that_dies_between_prepare_and_on_is_not_replaced),
 		TEST(a_hung_qemu_is_killed),
 		TEST(a_qemu_of_an_earlier_dutd_is_found_and_ended),
 		TEST(a_hung_qemu_of_an_earlier_dutd_is_killed),
