@@ -6,6 +6,17 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
+/* A text that was cut inside a character would be no UTF-8, and so no JSON. */
+static void end_whole(struct error *err)
+{
+	size_t length = strlen(err->text);
+
+	if (length == sizeof(err->text) - 1)
+		err->text[text_whole_utf8(err->text, length)] = '\0';
+}
+
 /* strerror_r() of GNU: the text may lie in the buffer or in the C library. */
 static void append_strerror(struct error *err, int number)
 {
@@ -14,6 +25,7 @@ static void append_strerror(struct error *err, int number)
 
 	(void)snprintf(err->text + used, sizeof(err->text) - used, ": %s",
 		       strerror_r(number, buffer, sizeof(buffer)));
+	end_whole(err);
 }
 
 int error_set(struct error *err, int code, const char *format, ...)
@@ -26,6 +38,7 @@ int error_set(struct error *err, int code, const char *format, ...)
 	va_start(arguments, format);
 	(void)vsnprintf(err->text, sizeof(err->text), format, arguments);
 	va_end(arguments);
+	end_whole(err);
 	return code;
 }
 
@@ -73,6 +86,7 @@ int error_prefix(struct error *err, int code, const char *format, ...)
 	va_end(arguments);
 	used = strlen(err->text);
 	(void)snprintf(err->text + used, sizeof(err->text) - used, ": %s", inner.text);
+	end_whole(err);
 	return code;
 }
 

@@ -11,7 +11,8 @@ struct error {
 	char text[256];
 };
 
-/* Sets the text and returns code, which is a negative errno. A text that is too long is cut. */
+/* Sets the text and returns code, which is a negative errno. A text that is too long is cut behind
+ * a whole character of UTF-8, here and below. */
 int error_set(struct error *err, int code, const char *format, ...) printf_(3, 4);
 
 /* Sets "TEXT: strerror(errno)" and returns -errno. */

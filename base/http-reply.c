@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/http-internal.h"
+#include "base/jsontext.h"
 
 /*
  * An answer is made at any time and kept in the request. Only MHD's own callbacks in http.c give it
@@ -121,18 +122,6 @@ void http_reply_json(struct http_request *request, unsigned status, json_t *obje
 		answer(request, status, NULL, NULL);
 }
 
-static json_t *text_to_json(const char *text)
-{
-	free_ char *printable = NULL;
-	json_t *string = json_string(text);
-
-	if (string)
-		return string;
-	/* What is no UTF-8 is no JSON. */
-	printable = printable_copy(text);
-	return printable ? json_string(printable) : NULL;
-}
-
 /* Dut-Error: a byte for a character, so that a text in UTF-8 stays readable. */
 static void fill_error_header(struct http_request *request, const char *text)
 {
@@ -152,8 +141,8 @@ void http_reply_error_json(struct http_request *request, unsigned status, json_t
 	json_t *object = json_object();
 	size_t length = 0;
 
-	if (json_object_set_new(object, "error", text_to_json(text)) < 0 ||
-	    json_object_set_new(object, "error_msg", text_to_json(text)) < 0 ||
+	if (json_object_set_new(object, "error", jsontext_new(text)) < 0 ||
+	    json_object_set_new(object, "error_msg", jsontext_new(text)) < 0 ||
 	    (extra && json_object_update_missing(object, extra) < 0))
 		request->broken = true;
 	json_decref(extra);

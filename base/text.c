@@ -262,6 +262,20 @@ size_t text_decode_utf8(uint32_t *ret_code, const char *text, size_t length)
 	return need;
 }
 
+size_t text_whole_utf8(const char *text, size_t length)
+{
+	size_t behind = 0, need;
+	unsigned char lead;
+
+	while (behind < length && behind < 3 && (text[length - 1 - behind] & 0xc0) == 0x80)
+		behind++;
+	if (behind == length)
+		return length;
+	lead = (unsigned char)text[length - 1 - behind];
+	need = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+	return behind + 1 < need ? length - 1 - behind : length;
+}
+
 bool text_is_printable(const char *text, size_t length)
 {
 	while (length > 0) {

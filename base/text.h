@@ -38,6 +38,10 @@ bool text_is_name(const char *text);
  */
 size_t text_decode_utf8(uint32_t *ret_code, const char *text, size_t length);
 
+/* The length of these bytes without a last character whose end is missing: what to keep of a text
+ * that was cut. */
+size_t text_whole_utf8(const char *text, size_t length);
+
 /* Whether these bytes are valid UTF-8 without control characters (tab and line feed are control
  * characters). */
 bool text_is_printable(const char *text, size_t length);

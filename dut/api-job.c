@@ -245,18 +245,13 @@ void api_job_results(struct http_request *request, void *data)
 
 /* ---- cancel ---- */
 
-static char *copy_text(const char *text)
-{
-	return text ? strndup(text, JOB_MAX_TEXT) : NULL;
-}
-
 void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, const char *why)
 {
 	if (job->state == JOB_ENDED || job->cancelled)
 		return;
 	job->cancelled = true;
-	job->cancel_by = copy_text(by);
-	job->cancel_why = copy_text(why);
+	job->cancel_by = job_copy_text(by);
+	job->cancel_why = job_copy_text(why);
 	log_job(job->dut, job->id, LOG_INFO, "is cancelled by %s%s%s", by, why ? ": " : "",
 		why ? why : "");
 	daemon_note(daemon, job);

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "dut/daemon.h"
 #include "dut/lease.h"
 
@@ -308,7 +309,7 @@ json_t *board_power_json(const struct board *board)
 				  ? json_string(clock_format_iso(since, status->since_realtime_us))
 				  : json_null());
 	if (status->text[0])
-		(void)json_object_set_new(power, "error", json_string(status->text));
+		(void)json_object_set_new(power, "error", jsontext_new(status->text));
 	return power;
 }
 
@@ -352,7 +353,7 @@ json_t *board_to_json(const struct board *board)
 								       : board->foreign.pid)));
 	if (state == DUT_BORKED || state == DUT_WAIT_FOR_CONFIG) {
 		board_describe_holder(board, text, sizeof(text));
-		(void)json_object_set_new(object, "message", json_string(text));
+		(void)json_object_set_new(object, "message", jsontext_new(text));
 	}
 	return object;
 }

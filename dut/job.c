@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "base/text.h"
 
 enum { MAX_RESULT = 4 << 20, RECORD_VERSION = 1 };
@@ -82,19 +83,6 @@ int job_new(struct job **ret, uint64_t id, const char *name, const char *owner, 
 	return 0;
 }
 
-/* A text of any origin: what is no UTF-8 (or was cut inside a character) is escaped. */
-static json_t *text_or_null(const char *text)
-{
-	char escaped[JOB_MAX_TEXT * 4 + 1];
-	json_t *value;
-
-	if (!text)
-		return json_null();
-	value = json_string(text);
-	return value ? value
-		     : json_string(text_escape(escaped, sizeof(escaped), text, strlen(text)));
-}
-
 /* The members that record and API share. */
 static json_t *common_members(const struct job *job)
 {
@@ -104,8 +92,8 @@ static json_t *common_members(const struct job *job)
 			 "dut", job->dut, "owner", job->owner, "state", state_names[job->state],
 			 "attempt", (json_int_t)job->attempt, "status",
 			 ended ? json_string(job_status_name(job->status)) : json_null(), "reason",
-			 text_or_null(job->reason), "verdict", text_or_null(job->verdict),
-			 "message", text_or_null(job->message), "console_base",
+			 jsontext_new(job->reason), "verdict", jsontext_new(job->verdict),
+			 "message", jsontext_new(job->message), "console_base",
 			 job->has_console ? json_integer((json_int_t)job->console_base)
 					  : json_null());
 }
@@ -119,8 +107,8 @@ json_t *job_to_record(const struct job *job)
 		"off_pending", job->off_pending, "boot_id", job->boot_id, "submitted_us",
 		(json_int_t)job->submitted_us, "started_us", (json_int_t)job->started_us,
 		"ended_us", (json_int_t)job->ended_us, "cancel",
-		job->cancelled ? json_pack("{s:o, s:o}", "by", text_or_null(job->cancel_by), "why",
-					   text_or_null(job->cancel_why))
+		job->cancelled ? json_pack("{s:o, s:o}", "by", jsontext_new(job->cancel_by), "why",
+					   jsontext_new(job->cancel_why))
 			       : json_null());
 
 	if (!record || !more || json_object_update(record, more) < 0) {
@@ -153,8 +141,8 @@ json_t *job_to_json(const struct job *job)
 	(void)json_object_set_new(object, "ended", time_or_null(job->ended_us));
 	(void)json_object_set_new(object, "cancel",
 				  job->cancelled ? json_pack("{s:o, s:o}", "by",
-							     text_or_null(job->cancel_by), "why",
-							     text_or_null(job->cancel_why))
+							     jsontext_new(job->cancel_by), "why",
+							     jsontext_new(job->cancel_why))
 						 : json_null());
 	return object;
 }
@@ -237,10 +225,9 @@ int job_from_record(struct job **ret, const json_t *record, struct error *err)
 	return 0;
 }
 
-/* A copy that fits into a record, or NULL. */
-static char *bounded_copy(const char *text)
+char *job_copy_text(const char *text)
 {
-	return text ? strndup(text, JOB_MAX_TEXT) : NULL;
+	return text ? strndup(text, text_whole_utf8(text, strnlen(text, JOB_MAX_TEXT))) : NULL;
 }
 
 bool job_set_end(struct job *job, enum job_status status, const char *reason, const char *verdict,
@@ -254,9 +241,9 @@ bool job_set_end(struct job *job, enum job_status status, const char *reason, co
 	free(job->reason);
 	free(job->verdict);
 	free(job->message);
-	job->reason = bounded_copy(reason);
-	job->verdict = bounded_copy(verdict);
-	job->message = bounded_copy(message);
+	job->reason = job_copy_text(reason);
+	job->verdict = job_copy_text(verdict);
+	job->message = job_copy_text(message);
 	return true;
 }
 
@@ -332,7 +319,7 @@ int job_read_result(const struct job *job, int dir_fd, struct job_result *ret, s
 	if (!is_verdict(json_object_get(result, "verdict")))
 		return error_set(err, -EBADMSG, "result.json has an unknown verdict");
 	*ret = (struct job_result){ .status = (enum job_status)number,
-				    .reason = bounded_copy(reason) };
+				    .reason = job_copy_text(reason) };
 	(void)set_text(&ret->verdict, json_object_get(result, "verdict"));
 	(void)set_text(&ret->message, json_object_get(result, "message"));
 	return ret->reason ? 0 : error_oom(err);

@@ -63,6 +63,9 @@ int job_new(struct job **ret, uint64_t id, const char *name, const char *owner, 
 /* Takes it out of daemon.jobs. */
 struct job *job_free(struct job *job);
 
+/* A copy that fits into a record, cut at JOB_MAX_TEXT; NULL of NULL, or when memory ran out. */
+char *job_copy_text(const char *text);
+
 /* The record as it lies on disk, and back. -EBADMSG for what is no record of ours. */
 json_t *job_to_record(const struct job *job);
 int job_from_record(struct job **ret, const json_t *record, struct error *err);

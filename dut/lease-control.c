@@ -9,6 +9,7 @@
 #include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "base/log.h"
 #include "dut/daemon.h"
 #include "dut/lease-internal.h"
@@ -104,7 +105,7 @@ static void answer_request(struct lease *lease, const struct power_result *resul
 				  "ok", result->error >= 0, "state",
 				  power_state_name(result->state), "verified", result->verified);
 	if (result->error < 0)
-		(void)json_object_set_new(lease->answer, "error", json_string(result->text.text));
+		(void)json_object_set_new(lease->answer, "error", jsontext_new(result->text.text));
 	lease->answered = lease->request;
 	lease->request = 0;
 	(void)send_packet(lease, json_incref(lease->answer), NULL, 0);

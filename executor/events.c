@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/jsontext.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "executor/mask.h"
@@ -143,19 +144,6 @@ static void write_event(struct events *events, json_t *event)
 	events->written(events->data);
 }
 
-/* A sentence that was cut, or tells of a file, may be no UTF-8, which JSON cannot carry. */
-static json_t *make_text(char *text)
-{
-	json_t *string = json_string(text);
-
-	if (string)
-		return string;
-	for (char *at = text; *at; at++)
-		if (*at & 0x80)
-			*at = '?';
-	return json_string(text);
-}
-
 void events_emit(struct events *events, const char *type, json_t *extra, const char *format, ...)
 {
 	char time[CLOCK_ISO_SIZE], text[MAX_TEXT];
@@ -175,7 +163,7 @@ void events_emit(struct events *events, const char *type, json_t *extra, const c
 	event = json_pack("{s:I, s:s, s:f, s:s, s:s, s:O, s:o}", "seq", (json_int_t)events->seq++,
 			  "time", clock_format_iso(time, clock_realtime_us()), "elapsed",
 			  events_elapsed(events, clock_now_us()), "type", type, "dut", events->dut,
-			  "job", events->job, "text", make_text(text));
+			  "job", events->job, "text", jsontext_new(text));
 	if (extra)
 		(void)json_object_update_missing(event, extra);
 	json_decref(extra);

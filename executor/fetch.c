@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "base/protocol.h"
 #include "executor/download.h"
 #include "executor/fileurl.h"
@@ -225,7 +226,7 @@ static int run_action(action_fn action)
 			    : error_set(&err, -EBADMSG, "dut-fetch: the request is no JSON object");
 	}
 	if (r < 0)
-		answer(json_pack("{s:s, s:s}", "reason", reason, "error", err.text));
+		answer(json_pack("{s:s, s:o}", "reason", reason, "error", jsontext_new(err.text)));
 	else
 		answer(json_pack("{s:b, s:I, s:f}", "ok", 1, "size", (json_int_t)size, "seconds",
 				 (double)(clock_now_us() - began_us) / 1e6));

@@ -30,6 +30,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/protocol.h"
@@ -133,7 +134,7 @@ static void task_end(struct task *task, json_t *answer)
 
 static json_t *fault(const char *text)
 {
-	return json_pack("{s:s, s:s}", "reason", "executor_failed", "error", text);
+	return json_pack("{s:s, s:o}", "reason", "executor_failed", "error", jsontext_new(text));
 }
 
 /* ---- from a dut-fetch ---- */

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/jsontext.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "executor/session-internal.h"
@@ -260,7 +261,7 @@ static void tell_power(struct session *session, const struct control_answer *ans
 			    answer->verified ? "" : ", not read back");
 		return;
 	}
-	(void)json_object_set_new(extra, "error", json_string(answer->error));
+	(void)json_object_set_new(extra, "error", jsontext_new(answer->error));
 	events_emit(session->events, "power", extra, "power %s failed: %s", wanted, answer->error);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/jsontext.h"
 #include "base/log.h"
 #include "executor/session-internal.h"
 
@@ -196,13 +197,13 @@ static json_t *make_result(const struct session *session, enum job_status status
 	const char *name = assignment->name ? assignment->name : session->config.description->name;
 	const char *console = loan_name(session->loan);
 	json_t *result = json_pack(
-		"{s:i, s:O, s:I, s:s, s:s?, s:o, s:s?, s:s, s:s?, s:s, s:s, s:s?, s:s}", "v",
+		"{s:i, s:O, s:I, s:s, s:s?, s:o, s:s?, s:s, s:s?, s:s, s:s, s:s?, s:o}", "v",
 		PROTOCOL_VERSION, "id", assignment->id, "attempt", (json_int_t)assignment->attempt,
 		"nonce", assignment->nonce, "console", console, "console_base",
 		console ? json_integer((json_int_t)loan_base(session->loan)) : json_null(), "name",
 		name, "dut", assignment->dut, "owner", assignment->owner, "status",
 		job_status_name(status), "reason", session->reason, "verdict", verdict, "message",
-		session->message);
+		jsontext_new(session->message));
 
 	if (!result)
 		return NULL;
@@ -221,17 +222,6 @@ static json_t *make_result(const struct session *session, enum job_status status
 	return result;
 }
 
-/* A text that was cut, or came from a file system, may be no UTF-8, which JSON could not carry. */
-static void make_valid(char *text)
-{
-	json_t *string = json_string(text);
-
-	for (; !string && *text; text++)
-		if (*text & 0x80)
-			*text = '?';
-	json_decref(string);
-}
-
 /* The last event and result.json: after its rename nothing changes the end. */
 static int write_end(struct session *session, enum job_status status, struct error *err)
 {
@@ -239,16 +229,15 @@ static int write_end(struct session *session, enum job_status status, struct err
 	uint64_t now_us = clock_realtime_us();
 	json_t *result;
 
-	make_valid(session->message);
 	events_mask(session->events, session->message);
 	result_boot_end(&session->result, now_us, session->reason);
 	loan_mark(session->loan, "job",
 		  json_pack("{s:s, s:s, s:s}", "event", "end", "status", job_status_name(status),
 			    "reason", session->reason));
 	events_emit(session->events, "job_state",
-		    json_pack("{s:s, s:s, s:s, s:s?, s:s}", "state", "ENDED", "status",
+		    json_pack("{s:s, s:s, s:s, s:s?, s:o}", "state", "ENDED", "status",
 			      job_status_name(status), "reason", session->reason, "verdict",
-			      verdict, "message", session->message),
+			      verdict, "message", jsontext_new(session->message)),
 		    "%s (%s): %s", job_status_name(status), session->reason, session->message);
 	result = make_result(session, status, verdict, now_us);
 	if (!result)

@@ -8,6 +8,7 @@
 #include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/jsontext.h"
 #include "base/text.h"
 #include "executor/description-internal.h"
 
@@ -42,11 +43,6 @@ struct target {
 CLEANUP_DEFINE(struct description *, description_free)
 CLEANUP_DEFINE(struct yaml_tree *, yaml_tree_free)
 
-static json_t *text_or_null(const char *text)
-{
-	return text ? json_string(text) : json_null();
-}
-
 static void add_error(struct validation *validation, const struct problem *problem)
 {
 	json_t *line = problem->line ? json_integer(problem->line) : json_null();
@@ -54,8 +50,8 @@ static void add_error(struct validation *validation, const struct problem *probl
 
 	(void)json_array_append_new(validation->errors,
 				    json_pack("{s:o, s:o, s:o, s:o}", "line", line, "column",
-					      column, "text", text_or_null(problem->text), "key",
-					      text_or_null(problem->key)));
+					      column, "text", jsontext_new(problem->text), "key",
+					      jsontext_new(problem->key)));
 }
 
 static void add_errors(struct validation *validation, const struct problems *problems)
@@ -272,7 +268,7 @@ static void exclude(struct validation *validation, const json_t *dut,
 		return;
 	(void)snprintf(note, sizeof(note), "DUT '%.64s' cannot take it: line %u: %.256s",
 		       id ? id : "?", problems->items[0].line, problems->items[0].text);
-	(void)json_array_append_new(validation->notes, json_string(note));
+	(void)json_array_append_new(validation->notes, jsontext_new(note));
 }
 
 /* Reads the job for each DUT. What is wrong for one does not matter while another can take it. */
@@ -400,9 +396,9 @@ static int print_answer(const struct validation *validation, const struct target
 	bool has_deadline = description && description->deadline_realtime_us != DURATION_INFINITE;
 	json_auto_t *answer =
 		json_pack("{s:i, s:{s:o, s:o}, s:o, s:o, s:O, s:O, s:{s:o}, s:O}", "v", 1, "target",
-			  "id", text_or_null(target->id), "tags",
+			  "id", jsontext_new(target->id), "tags",
 			  json_is_array(target->tags) ? json_deep_copy(target->tags) : json_array(),
-			  "name", text_or_null(description ? description->name : NULL), "deadline",
+			  "name", jsontext_new(description ? description->name : NULL), "deadline",
 			  has_deadline ? json_integer((json_int_t)description->deadline_realtime_us)
 				       : json_null(),
 			  "duts", validation->fitting, "notes", validation->notes, "needs",

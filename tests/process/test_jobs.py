@@ -277,6 +277,27 @@ class PowerThatCannotBeTrusted(unittest.TestCase):
             self.assertEqual(run.rc, 74, run)
             self.assertIn('the fuse is blown', run.err)
 
+    def test_a_fault_that_is_cut_inside_a_character(self):
+        """The text is longer than an error may be; whatever carries it still does."""
+        with Lab() as lab:
+            for n in range(2):
+                lab.sim(f'b{n}', f'fail on "{"x" * n}{"ä" * 200}"\n' + BOOT)
+            lab.start()
+            for n in range(2):
+                answer = lab.api('PUT', f'/dut/b{n}/power', {'state': 'on'})
+                self.assertEqual(answer.status, 502)
+                self.assertIn('ää', answer.json['error'])
+                self.assertNotIn('\ufffd', answer.json['error'])
+                self.assertIn('ää', lab.board_state(f'b{n}')['power']['error'])
+                job = lab.run_job(self.JOB, f'b{n}')
+                self.assertEqual(job['reason'], 'power')
+                self.assertIn('ää', job['message'])
+                self.assertIn('ää', lab.result(job['id'])['message'])
+                faults = [event['error'] for event in lab.events(job['id'])
+                          if event['type'] == 'power' and 'error' in event]
+                self.assertEqual(len(faults), 1)
+                self.assertIn('ää', faults[0])
+
     def test_a_unit_that_lies(self):
         with Lab(leftovers_allowed=True) as lab:
             lab.sim('b1', 'lie off\n' + BOOT)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/text.h"
 
 static void texts_are_prefixed_as_they_rise(void **state)
 {
@@ -34,6 +35,38 @@ static void a_long_text_is_cut_not_overrun(void **state)
 	assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
 }
 
+static void assert_whole(const struct error *err)
+{
+	size_t length = strlen(err->text);
+
+	assert_true(text_is_printable(err->text, length));
+	assert_true(length >= sizeof(err->text) - 4);
+}
+
+static void a_text_is_cut_between_characters(void **state)
+{
+	char word[400];
+	struct error err;
+
+	(void)state;
+	for (size_t i = 0; i + 1 < sizeof(word); i += 2)
+		memcpy(word + i, "\u00e4", 2);
+	word[sizeof(word) - 2] = '\0';
+	/* Behind an even and an odd number of bytes: one of them cuts a character. */
+	(void)error_set(&err, -EINVAL, "%s", word);
+	assert_whole(&err);
+	(void)error_set(&err, -EINVAL, "x%s", word);
+	assert_whole(&err);
+	(void)error_prefix(&err, -EINVAL, "outer");
+	assert_whole(&err);
+	(void)error_prefix(&err, -EINVAL, "oute");
+	assert_whole(&err);
+	for (size_t cut = 220; cut < 260; cut++) {
+		(void)error_code(&err, -EIO, "%.*s\u20ac\u20ac", (int)cut & ~1, word);
+		assert_true(text_is_printable(err.text, strlen(err.text)));
+	}
+}
+
 static void null_drops_the_text_and_keeps_the_code(void **state)
 {
 	(void)state;
@@ -48,6 +81,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(texts_are_prefixed_as_they_rise),
 		cmocka_unit_test(a_long_text_is_cut_not_overrun),
+		cmocka_unit_test(a_text_is_cut_between_characters),
 		cmocka_unit_test(null_drops_the_text_and_keeps_the_code),
 	};
 

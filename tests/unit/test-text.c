@@ -187,6 +187,31 @@ static void printable_is_utf8_without_control_characters(void **state)
 	assert_false(text_is_printable("a\0b", 3));
 }
 
+static void assert_kept(const char *text, size_t expected)
+{
+	assert_int_equal(text_whole_utf8(text, strlen(text)), expected);
+}
+
+static void a_cut_character_is_left_out(void **state)
+{
+	(void)state;
+	assert_kept("", 0);
+	assert_kept("abc", 3);
+	assert_kept("ab\xc3\xa4", 4);
+	assert_kept("ab\xc3", 2);
+	assert_kept("ab\xe2\x82\xac", 5);
+	assert_kept("ab\xe2\x82", 2);
+	assert_kept("ab\xe2", 2);
+	assert_kept("ab\xf0\x9f\x98\x80", 6);
+	assert_kept("ab\xf0\x9f\x98", 2);
+	assert_kept("\xf0", 0);
+	/* What never was a character stays: it is not ours to mend. */
+	assert_kept("ab\x80", 3);
+	assert_kept("\x80\x80\x80\x80\x80", 5);
+	assert_kept("\x80", 1);
+	assert_kept("\xc3\xa4\x80", 3);
+}
+
 static void the_nearest_word_is_found_or_none(void **state)
 {
 	static const char *const known[] = { "power",	  "console", "consoles", "deploy",
@@ -236,6 +261,7 @@ int main(void)
 		cmocka_unit_test(durations_are_written_as_a_person_says_them),
 		cmocka_unit_test(names_are_letters_digits_and_three_marks),
 		cmocka_unit_test(printable_is_utf8_without_control_characters),
+		cmocka_unit_test(a_cut_character_is_left_out),
 		cmocka_unit_test(the_nearest_word_is_found_or_none),
 		cmocka_unit_test(foreign_bytes_are_written_as_ascii),
 	};
