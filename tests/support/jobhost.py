@@ -74,7 +74,8 @@ class Console:
 
 class JobHost:
     def __init__(self, job, *, assignment=None, tarball=None, env=None, job_text=None,
-                 folder=None):
+                 folder=None, program=None):
+        """program: another one that takes the same fds, to compare it with dut-executor."""
         self.dir = tempfile.mkdtemp(prefix='jh-', dir=folder)
         self.job_dir = os.path.join(self.dir, 'job')
         os.mkdir(self.job_dir)
@@ -99,8 +100,9 @@ class JobHost:
         # JSON is YAML enough, and Python writes it.
         self.write('job.yml', job_text if job_text is not None else json.dumps(job, indent=1))
         self.tarball = tarball
+        self.program = program or [os.path.join(os.environ['DUT_LIBEXEC_DIR'], 'dut-executor')]
         self.env = {**os.environ, **(env or {})}
-        self.pid = self.pidfd = None
+        self.pid = self.pidfd = self.ready = None
         self.control = None
         self.status = None
         self.consoles = []
@@ -123,12 +125,16 @@ class JobHost:
 
     def start(self):
         """Starts it and returns what it wrote into the ready pipe."""
+        self.spawn()
+        return self.await_ready()
+
+    def spawn(self):
         lock = os.open(os.path.join(self.dir, 'lock'), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         job_socket = self.bind('job.sock', socket.SOCK_STREAM)
         control_socket = self.bind('control.sock', socket.SOCK_SEQPACKET)
         folder = os.open(self.job_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+        self.ready, ready_write = os.pipe2(os.O_CLOEXEC)
         fixed = [job_socket.fileno(), lock, control_socket.fileno(), folder, ready_write]
         tar = None
         if self.tarball is not None:
@@ -139,8 +145,8 @@ class JobHost:
         if tar is None:
             actions.append((os.POSIX_SPAWN_OPEN, 9, '/dev/null', os.O_RDONLY, 0))
             actions.append((os.POSIX_SPAWN_CLOSE, 9))
-        program = os.path.join(os.environ['DUT_LIBEXEC_DIR'], 'dut-executor')
-        self.pid = os.posix_spawn(program, [program], self.env, file_actions=actions,
+        self.began = now()
+        self.pid = os.posix_spawn(self.program[0], self.program, self.env, file_actions=actions,
                                   setsid=True,
                                   setsigmask=[], setsigdef=[signal.SIGPIPE])
         self.pidfd = os.pidfd_open(self.pid)
@@ -150,15 +156,18 @@ class JobHost:
             os.close(fd)
         job_socket.close()
         control_socket.close()
+
+    def await_ready(self):
         word = b''
         while True:
-            if not wait_readable(ready_read):
+            if not wait_readable(self.ready):
                 raise AssertionError('the executor says nothing')
-            part = os.read(ready_read, 4096)
+            part = os.read(self.ready, 4096)
             if not part:
                 break
             word += part
-        os.close(ready_read)
+        os.close(self.ready)
+        self.ready = None
         return word.decode()
 
     def wait(self, timeout=WAIT):
@@ -177,9 +186,10 @@ class JobHost:
     def close(self):
         if self.pid is not None and self.status is None:
             self.kill()
-        if self.pidfd is not None:
-            os.close(self.pidfd)
-            self.pidfd = None
+        for fd in (self.pidfd, self.ready):
+            if fd is not None:
+                os.close(fd)
+        self.pidfd = self.ready = None
         if self.control:
             self.control.close()
             self.control = None
