@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The filters of system calls: a list of rules for each profile, compiled to the kernel's own
+ * little machine code. Without libseccomp, because the programs are built for one architecture,
+ * their lists are short, and a library more would be half of an executor's start.
+ *
+ * The lists hold what the programs and their libraries call, by name: a name that an architecture
+ * does not have is left out there.
+ */
+
+#include <asm/termbits.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/attr.h"
+#include "base/sandbox-internal.h"
+
+#if defined(__x86_64__)
+#	define ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#	define ARCHITECTURE AUDIT_ARCH_AARCH64
+#elif defined(__arm__)
+#	define ARCHITECTURE AUDIT_ARCH_ARM
+#elif defined(__riscv) && __riscv_xlen == 64
+#	define ARCHITECTURE AUDIT_ARCH_RISCV64
+#elif defined(__i386__)
+#	define ARCHITECTURE AUDIT_ARCH_I386
+#else
+#	error "which AUDIT_ARCH_ is this?"
+#endif
+
+/* The low half of an argument, which is all that int and unsigned int have. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#	define ARGUMENT(n) (offsetof(struct seccomp_data, args) + 8 * (n))
+#else
+#	define ARGUMENT(n) (offsetof(struct seccomp_data, args) + 8 * (n) + 4)
+#endif
+
+enum { X32_BIT = 0x40000000 };
+
+enum verb {
+	ALLOW,
+	ALLOW_IF,     /* the argument is the value */
+	ALLOW_MASKED, /* the argument has all bits of the value */
+	ALLOW_SELF,   /* the argument is our pid */
+	REFUSE_IF,    /* the argument is the value; a rule that allows the call follows */
+	MISSING,      /* as if the kernel did not have it: libc then does without */
+};
+
+struct rule {
+	int number;
+	enum verb verb;
+	unsigned argument;
+	uint32_t value;
+};
+
+/* clang-format off */
+
+/* What any C program needs to compute, to write what it found, and to end. */
+static const struct rule compute_rules[] = {
+	{ SYS_read, ALLOW, 0, 0 },
+	{ SYS_write, ALLOW, 0, 0 },
+	{ SYS_writev, ALLOW, 0, 0 },
+	{ SYS_close, ALLOW, 0, 0 },
+	{ SYS_lseek, ALLOW, 0, 0 },
+	{ SYS_fstat, ALLOW, 0, 0 },
+#ifdef SYS_newfstatat
+	{ SYS_newfstatat, ALLOW, 0, 0 },
+#endif
+#ifdef SYS_fstat64
+	{ SYS_fstat64, ALLOW, 0, 0 },
+	{ SYS_fstatat64, ALLOW, 0, 0 },
+	{ SYS__llseek, ALLOW, 0, 0 },
+	{ SYS_mmap2, ALLOW, 0, 0 },
+#endif
+#ifdef SYS_mmap
+	{ SYS_mmap, ALLOW, 0, 0 },
+#endif
+	{ SYS_statx, ALLOW, 0, 0 },
+	{ SYS_ioctl, ALLOW_IF, 1, TCGETS }, /* isatty() */
+	{ SYS_brk, ALLOW, 0, 0 },
+	{ SYS_munmap, ALLOW, 0, 0 },
+	{ SYS_mremap, ALLOW, 0, 0 },
+	{ SYS_mprotect, ALLOW, 0, 0 },
+	{ SYS_madvise, ALLOW, 0, 0 },
+	{ SYS_futex, ALLOW, 0, 0 },
+	{ SYS_getrandom, ALLOW, 0, 0 },
+	{ SYS_clock_gettime, ALLOW, 0, 0 },
+	{ SYS_clock_getres, ALLOW, 0, 0 },
+	{ SYS_gettimeofday, ALLOW, 0, 0 },
+#ifdef SYS_clock_gettime64
+	{ SYS_clock_gettime64, ALLOW, 0, 0 },
+	{ SYS_futex_time64, ALLOW, 0, 0 },
+#endif
+#ifdef SYS_time
+	{ SYS_time, ALLOW, 0, 0 },
+#endif
+	{ SYS_getpid, ALLOW, 0, 0 },
+	{ SYS_gettid, ALLOW, 0, 0 },
+	{ SYS_getuid, ALLOW, 0, 0 },
+	{ SYS_geteuid, ALLOW, 0, 0 },
+	{ SYS_getgid, ALLOW, 0, 0 },
+	{ SYS_getegid, ALLOW, 0, 0 },
+	{ SYS_prlimit64, ALLOW_IF, 0, 0 }, /* of itself */
+	{ SYS_sched_yield, ALLOW, 0, 0 },
+	{ SYS_rt_sigaction, ALLOW, 0, 0 },
+	{ SYS_rt_sigprocmask, ALLOW, 0, 0 },
+	{ SYS_rt_sigreturn, ALLOW, 0, 0 },
+	{ SYS_sigaltstack, ALLOW, 0, 0 },
+	{ SYS_restart_syscall, ALLOW, 0, 0 },
+	{ SYS_tgkill, ALLOW_SELF, 0, 0 }, /* abort() */
+	{ SYS_set_robust_list, ALLOW, 0, 0 },
+#ifdef SYS_rseq
+	{ SYS_rseq, ALLOW, 0, 0 },
+#endif
+	{ SYS_exit, ALLOW, 0, 0 },
+	{ SYS_exit_group, ALLOW, 0, 0 },
+};
+
+/* A loop over given sockets, pipes and terminals, and files in the folders that Landlock leaves. */
+static const struct rule executor_rules[] = {
+	{ SYS_pread64, ALLOW, 0, 0 },
+	{ SYS_pwrite64, ALLOW, 0, 0 },
+	{ SYS_splice, ALLOW, 0, 0 },
+	{ SYS_dup, ALLOW, 0, 0 },
+	{ SYS_pipe2, ALLOW, 0, 0 },
+	/* Signals for events on an fd go to any process of the user. */
+	{ SYS_fcntl, REFUSE_IF, 1, F_SETOWN },
+	{ SYS_fcntl, REFUSE_IF, 1, F_SETSIG },
+	{ SYS_fcntl, REFUSE_IF, 1, F_SETOWN_EX },
+	{ SYS_fcntl, ALLOW, 0, 0 },
+#ifdef SYS_fcntl64
+	{ SYS_fcntl64, REFUSE_IF, 1, F_SETOWN },
+	{ SYS_fcntl64, REFUSE_IF, 1, F_SETSIG },
+	{ SYS_fcntl64, REFUSE_IF, 1, F_SETOWN_EX },
+	{ SYS_fcntl64, ALLOW, 0, 0 },
+#endif
+	{ SYS_ioctl, ALLOW_IF, 1, FIONREAD },
+	{ SYS_ioctl, ALLOW_IF, 1, TIOCOUTQ },
+	{ SYS_ioctl, ALLOW_IF, 1, TIOCMGET },
+	/* files */
+	{ SYS_openat, ALLOW, 0, 0 },
+	{ SYS_openat2, ALLOW, 0, 0 },
+	{ SYS_mkdirat, ALLOW, 0, 0 },
+	{ SYS_fchmod, ALLOW, 0, 0 },
+	{ SYS_fchmodat, ALLOW, 0, 0 },
+	{ SYS_unlinkat, ALLOW, 0, 0 },
+	{ SYS_renameat, ALLOW, 0, 0 },
+	{ SYS_renameat2, ALLOW, 0, 0 },
+	{ SYS_faccessat, ALLOW, 0, 0 },
+	{ SYS_faccessat2, ALLOW, 0, 0 },
+	{ SYS_getdents64, ALLOW, 0, 0 },
+	{ SYS_ftruncate, ALLOW, 0, 0 },
+#ifdef SYS_ftruncate64
+	{ SYS_ftruncate64, ALLOW, 0, 0 },
+#endif
+	{ SYS_fallocate, ALLOW, 0, 0 },
+	{ SYS_fsync, ALLOW, 0, 0 },
+	{ SYS_fdatasync, ALLOW, 0, 0 },
+	{ SYS_fstatfs, ALLOW, 0, 0 },
+	{ SYS_sendfile, ALLOW, 0, 0 },
+	{ SYS_flock, ALLOW, 0, 0 },
+	/* the loop */
+	{ SYS_epoll_create1, ALLOW, 0, 0 },
+	{ SYS_epoll_ctl, ALLOW, 0, 0 },
+#ifdef SYS_epoll_wait
+	{ SYS_epoll_wait, ALLOW, 0, 0 },
+#endif
+	{ SYS_epoll_pwait, ALLOW, 0, 0 },
+	{ SYS_epoll_pwait2, ALLOW, 0, 0 },
+	{ SYS_timerfd_create, ALLOW, 0, 0 },
+	{ SYS_timerfd_settime, ALLOW, 0, 0 },
+#ifdef SYS_timerfd_settime64
+	{ SYS_timerfd_settime64, ALLOW, 0, 0 },
+#endif
+	{ SYS_signalfd4, ALLOW, 0, 0 },
+	{ SYS_eventfd2, ALLOW, 0, 0 },
+#ifdef SYS_poll
+	{ SYS_poll, ALLOW, 0, 0 },
+#endif
+	{ SYS_ppoll, ALLOW, 0, 0 },
+#ifdef SYS_ppoll_time64
+	{ SYS_ppoll_time64, ALLOW, 0, 0 },
+#endif
+	{ SYS_waitid, ALLOW, 0, 0 },
+	/* sockets that are there */
+	{ SYS_listen, ALLOW, 0, 0 },
+	{ SYS_accept4, ALLOW, 0, 0 },
+	{ SYS_shutdown, ALLOW, 0, 0 },
+	{ SYS_sendmsg, ALLOW, 0, 0 },
+	{ SYS_recvmsg, ALLOW, 0, 0 },
+	{ SYS_sendto, ALLOW, 0, 0 },
+	{ SYS_recvfrom, ALLOW, 0, 0 },
+	{ SYS_getsockopt, ALLOW, 0, 0 },
+	{ SYS_setsockopt, ALLOW, 0, 0 },
+	{ SYS_getsockname, ALLOW, 0, 0 },
+	{ SYS_getpeername, ALLOW, 0, 0 },
+	{ SYS_clone3, MISSING, 0, 0 },
+};
+/* clang-format on */
+
+struct rules {
+	const struct rule *items;
+	size_t count;
+};
+
+enum { MAX_RULES = 256, MAX_CODE = 8 + 5 * MAX_RULES };
+
+struct filter {
+	struct sock_filter code[MAX_CODE];
+	unsigned short length;
+	uint32_t refusal; /* what a call outside the rules gets */
+};
+
+static void emit(struct filter *filter, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
+{
+	if (filter->length < MAX_CODE)
+		filter->code[filter->length++] =
+			(struct sock_filter){ .code = code, .jt = jt, .jf = jf, .k = k };
+}
+
+static void emit_load(struct filter *filter, size_t offset)
+{
+	emit(filter, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
+}
+
+static void emit_return(struct filter *filter, uint32_t action)
+{
+	emit(filter, BPF_RET | BPF_K, action, 0, 0);
+}
+
+/* Each rule begins and, when it does not decide, ends with the call's number in the accumulator. */
+static void emit_rule(struct filter *filter, const struct rule *rule)
+{
+	const uint16_t equal = BPF_JMP | BPF_JEQ | BPF_K;
+	uint32_t number = (uint32_t)rule->number, value = rule->value;
+
+	if (rule->verb == ALLOW || rule->verb == MISSING) {
+		emit(filter, equal, number, 0, 1);
+		emit_return(filter,
+			    rule->verb == ALLOW ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | ENOSYS);
+		return;
+	}
+	if (rule->verb == ALLOW_SELF)
+		value = (uint32_t)getpid();
+	if (rule->verb == ALLOW_MASKED) {
+		emit(filter, equal, number, 0, 5);
+		emit_load(filter, ARGUMENT(rule->argument));
+		emit(filter, BPF_ALU | BPF_AND | BPF_K, value, 0, 0);
+	} else {
+		emit(filter, equal, number, 0, 4);
+		emit_load(filter, ARGUMENT(rule->argument));
+	}
+	emit(filter, equal, value, 0, 1);
+	emit_return(filter, rule->verb == REFUSE_IF ? filter->refusal : SECCOMP_RET_ALLOW);
+	emit_load(filter, offsetof(struct seccomp_data, nr));
+}
+
+static void emit_start(struct filter *filter)
+{
+	/* Numbers mean something else to another architecture of the same kernel. */
+	emit_load(filter, offsetof(struct seccomp_data, arch));
+	emit(filter, BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0);
+	emit_return(filter, SECCOMP_RET_KILL_PROCESS);
+	emit_load(filter, offsetof(struct seccomp_data, nr));
+#ifdef __x86_64__
+	emit(filter, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+	emit_return(filter, filter->refusal);
+#endif
+}
+
+static void emit_rules(struct filter *filter, const struct rules *rules)
+{
+	for (size_t i = 0; i < rules->count; i++)
+		emit_rule(filter, &rules->items[i]);
+}
+
+static bool is_strict(void)
+{
+	const char *wish = getenv("DUT_SANDBOX");
+
+	return wish && strcmp(wish, "kill") == 0;
+}
+
+bool sandbox_can_filter(void)
+{
+	uint32_t action = SECCOMP_RET_ERRNO;
+
+	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
+}
+
+int sandbox_filter_calls(enum sandbox_profile profile, struct error *err)
+{
+	const struct rules compute = { compute_rules, ARRAY_SIZE(compute_rules) };
+	const struct rules executor = { executor_rules, ARRAY_SIZE(executor_rules) };
+	struct filter filter = {
+		.refusal = is_strict() ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM,
+	};
+	struct sock_fprog program = { .filter = filter.code };
+
+	if (!sandbox_can_filter())
+		return 0;
+	emit_start(&filter);
+	emit_rules(&filter, &compute);
+	if (profile == SANDBOX_EXECUTOR)
+		emit_rules(&filter, &executor);
+	emit_return(&filter, filter.refusal);
+	program.len = filter.length;
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &program) < 0)
+		return error_errno(err, "cannot filter system calls");
+	return 0;
+}
