@@ -325,7 +325,8 @@ static char **make_environment(const char *libexec_dir)
 {
 	static const char *const kept[] = { "PATH",	    "LANG",	     "TZ",
 					    "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS",
-					    "http_proxy",   "https_proxy",   "no_proxy" };
+					    "http_proxy",   "https_proxy",   "no_proxy",
+					    "DUT_SANDBOX" };
 	char **environment = calloc(ARRAY_SIZE(kept) + 2, sizeof(*environment));
 	size_t count = 0;
 

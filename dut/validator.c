@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <systemd/sd-event.h>
 
@@ -155,18 +154,6 @@ static int make_input(int *ret_fd, json_t *input, struct error *err)
 	return 0;
 }
 
-static void set_limits(pid_t pid)
-{
-	const struct rlimit cpu = { TIME_LIMIT_S, TIME_LIMIT_S };
-
-	(void)prlimit(pid, RLIMIT_CPU, &cpu, NULL);
-#if !WITH_ADDRESS_SANITIZER
-	const struct rlimit memory = { 64 << 20, 64 << 20 };
-
-	(void)prlimit(pid, RLIMIT_AS, &memory, NULL);
-#endif
-}
-
 static int start_process(struct validator *validator, const struct daemon *daemon, int input_fd,
 			 struct error *err)
 {
@@ -195,7 +182,6 @@ static int start_process(struct validator *validator, const struct daemon *daemo
 	r = spawn(&pid, &validator->pidfd, &config, err);
 	if (r < 0)
 		return error_prefix(err, r, "cannot check the job file: %s", path);
-	set_limits(pid);
 	return 0;
 }
 
