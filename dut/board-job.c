@@ -42,6 +42,21 @@ static void read_lines(struct board *board)
 				  line_name(board->lines[i]), err.text);
 }
 
+/* Idle at last: the console is read, the power is known. */
+static void begin_idle(struct board *board)
+{
+	struct error err;
+
+	for (size_t i = 0; i < board->n_lines; i++)
+		(void)line_connect(board->lines[i], NULL);
+	read_lines(board);
+	if (board->outlet &&
+	    outlet_request(board->outlet, board->config->off_at_start ? OUTLET_OFF : OUTLET_READ,
+			   NULL, NULL, NULL, &err) < 0)
+		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
+	daemon_retry(board->daemon);
+}
+
 void board_give_back(struct board *board)
 {
 	board->job = NULL;
@@ -169,6 +184,13 @@ int board_start_job(struct board *board, struct job *job,
 		return r;
 	job->board = board;
 	job->off_pending = board->config->after_job == AFTER_JOB_OFF;
+	if (board->n_lines > 0 && job->attempt > 1 && job->earlier[job->attempt - 2].has_console) {
+		r = history_set_aside(line_history(board->lines[0]),
+				      job->earlier[job->attempt - 2].console_base, job->id,
+				      job->attempt - 1, err);
+		if (r < 0)
+			return r;
+	}
 	if (board->n_lines > 0) {
 		job->has_console = true;
 		job->console_base = line_offset(board->lines[0]);
@@ -258,6 +280,7 @@ static bool try_again(struct board *board, const char *reason, int dir_fd)
 		return false;
 	job->state = job_next(job->state, JOB_REQUEUE);
 	job->off_pending = false;
+	job->started_us = 0;
 	board->job = NULL;
 	daemon_note(board->daemon, job);
 	return true;
@@ -351,7 +374,7 @@ void board_conclude(struct board *board, const char *reason)
 	read_lines(board);
 	board->starting = false;
 	if (r == 0 && try_again(board, reason, dir_fd)) {
-		daemon_retry(board->daemon);
+		begin_idle(board);
 		return;
 	}
 	if (r == 0)
@@ -443,21 +466,6 @@ static void forget_foreign(struct board *board)
 	board->foreign.since_realtime_us = 0;
 	free(board->foreign.reason);
 	board->foreign.reason = NULL;
-}
-
-/* Idle at last: the console is read, the power is known. */
-static void begin_idle(struct board *board)
-{
-	struct error err;
-
-	for (size_t i = 0; i < board->n_lines; i++)
-		(void)line_connect(board->lines[i], NULL);
-	read_lines(board);
-	if (board->outlet &&
-	    outlet_request(board->outlet, board->config->off_at_start ? OUTLET_OFF : OUTLET_READ,
-			   NULL, NULL, NULL, &err) < 0)
-		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
-	daemon_retry(board->daemon);
 }
 
 void board_begin(struct board *board)

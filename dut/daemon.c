@@ -198,6 +198,17 @@ static int load_jobs(struct daemon *daemon, struct error *err)
 	return 0;
 }
 
+/* Its console.log, and those of attempts that were begun before. */
+static void attach_logs(const struct job *job, struct history *history)
+{
+	for (unsigned i = 0; i + 1 < job->attempt && i < JOB_MAX_ATTEMPTS; i++)
+		if (job->earlier[i].has_console)
+			(void)history_set_aside(history, job->earlier[i].console_base, job->id,
+						i + 1, NULL);
+	if (job->has_console)
+		(void)history_add(history, job->console_base, job->id, NULL);
+}
+
 /* Gives each board the job that an earlier dutd left on it, and its consoles the jobs' logs. */
 static void attach_jobs(struct daemon *daemon)
 {
@@ -208,9 +219,8 @@ static void attach_jobs(struct daemon *daemon)
 
 		if (!board)
 			continue;
-		if (job->has_console && board->n_lines > 0)
-			(void)history_add(line_history(board->lines[0]), job->console_base, job->id,
-					  NULL);
+		if (board->n_lines > 0)
+			attach_logs(job, line_history(board->lines[0]));
 		if (!unfinished && !job->off_pending)
 			continue;
 		/* Of several (a disk that was put back), the youngest is the one that has the

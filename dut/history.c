@@ -24,24 +24,46 @@ void history_done(struct history *history)
 	history->count = 0;
 }
 
-int history_add(struct history *history, uint64_t base, uint64_t job, struct error *err)
+static int add_segment(struct history *history, const struct segment *segment, struct error *err)
 {
 	struct segment *grown;
 	size_t at = history->count;
 
-	while (at > 0 && history->segments[at - 1].base > base)
+	while (at > 0 && history->segments[at - 1].base > segment->base)
 		at--;
-	for (size_t i = at; i > 0 && history->segments[i - 1].base == base; i--)
-		if (history->segments[i - 1].job == job)
+	for (size_t i = at; i > 0 && history->segments[i - 1].base == segment->base; i--)
+		if (history->segments[i - 1].job == segment->job &&
+		    history->segments[i - 1].attempt == segment->attempt)
 			return 0;
 	grown = reallocarray(history->segments, history->count + 1, sizeof(*grown));
 	if (!grown)
 		return error_oom(err);
 	history->segments = grown;
 	memmove(grown + at + 1, grown + at, (history->count - at) * sizeof(*grown));
-	grown[at] = (struct segment){ .base = base, .job = job };
+	grown[at] = *segment;
 	history->count++;
 	return 0;
+}
+
+int history_add(struct history *history, uint64_t base, uint64_t job, struct error *err)
+{
+	return add_segment(history, &(struct segment){ .base = base, .job = job }, err);
+}
+
+int history_set_aside(struct history *history, uint64_t base, uint64_t job, unsigned attempt,
+		      struct error *err)
+{
+	const struct segment aside = { .base = base, .job = job, .attempt = attempt };
+
+	for (size_t i = 0; i < history->count; i++) {
+		struct segment *segment = &history->segments[i];
+
+		if (segment->base == base && segment->job == job && !segment->attempt) {
+			*segment = aside;
+			return 0;
+		}
+	}
+	return add_segment(history, &aside, err);
 }
 
 int history_scan(struct history *history, struct error *err)
@@ -77,7 +99,11 @@ static int open_segment(const struct history *history, const struct segment *seg
 	char path[PATH_SIZE];
 
 	if (segment->job) {
-		(void)snprintf(path, sizeof(path), "%" PRIu64 "/console.log", segment->job);
+		if (segment->attempt)
+			(void)snprintf(path, sizeof(path), "%" PRIu64 "/console.%u.log",
+				       segment->job, segment->attempt);
+		else
+			(void)snprintf(path, sizeof(path), "%" PRIu64 "/console.log", segment->job);
 		return file_open_beneath(ret_fd, history->jobs_dir_fd, path, O_RDONLY, err);
 	}
 	(void)snprintf(path, sizeof(path), "%" PRIu64 ".log", segment->base);
@@ -97,11 +123,18 @@ static uint64_t segment_size(const struct history *history, const struct segment
 	return (uint64_t)status.st_size;
 }
 
+/* Of one job: its present attempt is the latest. */
+static bool is_later_attempt(const struct segment *segment, const struct segment *other)
+{
+	return segment->job == other->job && other->attempt &&
+	       (!segment->attempt || segment->attempt > other->attempt);
+}
+
 /*
  * The segment in which the bytes behind the base of segments[last] are, which is the last one of
  * that base. A job that received nothing leaves its base to what comes next: of several segments
  * with one base at most one was given bytes. It is the idle one if that has any, for jobs can write
- * more than they received, else that of the latest job.
+ * more than they received, else that of the latest job, and of its latest attempt.
  */
 static const struct segment *choose_segment(const struct history *history, size_t last)
 {
@@ -113,7 +146,7 @@ static const struct segment *choose_segment(const struct history *history, size_
 
 		if (!segment->job)
 			idle = segment;
-		else if (segment->job > chosen->job)
+		else if (segment->job > chosen->job || is_later_attempt(segment, chosen))
 			chosen = segment;
 	}
 	return idle && (idle == chosen || segment_size(history, idle) > 0) ? idle : chosen;
@@ -162,7 +195,8 @@ static int enter_segment(const struct history *history, struct history_cursor *c
 {
 	int r;
 
-	if (cursor->fd >= 0 && cursor->base == segment->base && cursor->job == segment->job)
+	if (cursor->fd >= 0 && cursor->base == segment->base && cursor->job == segment->job &&
+	    cursor->attempt == segment->attempt)
 		return 0;
 	history_cursor_done(cursor);
 	r = open_segment(history, segment, &cursor->fd, err);
@@ -170,6 +204,7 @@ static int enter_segment(const struct history *history, struct history_cursor *c
 		return r;
 	cursor->base = segment->base;
 	cursor->job = segment->job;
+	cursor->attempt = segment->attempt;
 	return 0;
 }
 

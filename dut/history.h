@@ -11,12 +11,14 @@
 /*
  * Where a console's bytes lie: in segments, one after the other, each in a file of its own. An idle
  * segment is <console folder>/<first offset>.log; what came in while a job had the console is
- * jobs/<id>/console.log. Offsets count over all of them.
+ * jobs/<id>/console.log, or console.<N>.log for attempt N of a job that was begun again. Offsets
+ * count over all of them.
  */
 
 struct segment {
 	uint64_t base;
-	uint64_t job; /* 0: idle */
+	uint64_t job;	  /* 0: idle */
+	unsigned attempt; /* of the job, when it was a former one; else 0 */
 };
 
 struct history {
@@ -30,6 +32,10 @@ void history_done(struct history *history);
 /* Notes a segment. One that is there already is not noted twice. */
 int history_add(struct history *history, uint64_t base, uint64_t job, struct error *err);
 
+/* Notes the segment of a job's former attempt, in the place of the job's segment at that base. */
+int history_set_aside(struct history *history, uint64_t base, uint64_t job, unsigned attempt,
+		      struct error *err);
+
 /* Finds the idle segments on disk. */
 int history_scan(struct history *history, struct error *err);
 
@@ -38,10 +44,11 @@ uint64_t history_end(const struct history *history);
 
 /* A place from which somebody reads. */
 struct history_cursor {
-	uint64_t offset; /* of the next byte */
-	int fd;		 /* of the present segment, -1 before the first read */
-	uint64_t base;	 /* of that segment, and */
-	uint64_t job;	 /* whose it is */
+	uint64_t offset;  /* of the next byte */
+	int fd;		  /* of the present segment, -1 before the first read */
+	uint64_t base;	  /* of that segment, and */
+	uint64_t job;	  /* whose it is, and */
+	unsigned attempt; /* of which attempt */
 };
 
 void history_cursor_init(struct history_cursor *cursor, uint64_t offset);

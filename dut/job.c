@@ -23,7 +23,8 @@ static const enum job_state next[JOB_STATES][JOB_EVENTS] = {
 	[JOB_STARTING] = { [JOB_GO] = JOB_RUNNING,
 			   [JOB_REQUEUE] = JOB_WAITING,
 			   [JOB_END] = JOB_ENDED },
-	[JOB_RUNNING] = { [JOB_END] = JOB_ENDED },
+	/* RUNNING is its `go`: without `started` it has not touched the board. */
+	[JOB_RUNNING] = { [JOB_REQUEUE] = JOB_WAITING, [JOB_END] = JOB_ENDED },
 }; /* everything else is JOB_INVALID */
 
 static const char *const state_names[JOB_STATES] = {
@@ -100,7 +101,7 @@ static json_t *common_members(const struct job *job)
 
 json_t *job_to_record(const struct job *job)
 {
-	json_t *record = common_members(job);
+	json_t *record = common_members(job), *earlier = json_array();
 	json_t *more = json_pack(
 		"{s:i, s:I, s:I, s:s, s:b, s:s, s:I, s:I, s:I, s:o}", "v", RECORD_VERSION, "id",
 		(json_int_t)job->id, "uid", (json_int_t)job->owner_uid, "nonce", job->nonce,
@@ -111,6 +112,12 @@ json_t *job_to_record(const struct job *job)
 					   jsontext_new(job->cancel_why))
 			       : json_null());
 
+	for (unsigned i = 0; i + 1 < job->attempt && i < JOB_MAX_ATTEMPTS; i++)
+		(void)json_array_append_new(
+			earlier, job->earlier[i].has_console
+					 ? json_integer((json_int_t)job->earlier[i].console_base)
+					 : json_null());
+	(void)json_object_set_new(more, "earlier_bases", earlier);
 	if (!record || !more || json_object_update(record, more) < 0) {
 		json_decref(record);
 		record = NULL;
@@ -169,6 +176,17 @@ static enum job_state state_from_name(const char *name)
 	return JOB_INVALID;
 }
 
+/* Where the consoles of attempts before the present one began. */
+static void fill_earlier(struct job *job, const json_t *bases)
+{
+	for (size_t i = 0; i < JOB_MAX_ATTEMPTS; i++) {
+		const json_t *base = json_array_get(bases, i);
+
+		job->earlier[i].has_console = json_is_integer(base);
+		job->earlier[i].console_base = (uint64_t)json_integer_value(base);
+	}
+}
+
 static int fill_from_record(struct job *job, const json_t *record, struct error *err)
 {
 	const json_t *cancel = json_object_get(record, "cancel");
@@ -190,6 +208,7 @@ static int fill_from_record(struct job *job, const json_t *record, struct error 
 	job->has_console = json_is_integer(base);
 	job->console_base = (uint64_t)json_integer_value(base);
 	job->cancelled = json_is_object(cancel);
+	fill_earlier(job, json_object_get(record, "earlier_bases"));
 	(void)snprintf(job->nonce, sizeof(job->nonce), "%s", nonce);
 	(void)snprintf(job->boot_id, sizeof(job->boot_id), "%s", boot_id);
 	if (set_text(&job->reason, json_object_get(record, "reason")) < 0 ||
@@ -259,6 +278,12 @@ int job_begin_attempt(struct job *job, struct error *err)
 	for (size_t i = 0; i < sizeof(random); i++)
 		(void)snprintf(job->nonce + 2 * i, 3, "%02x", random[i]);
 	(void)snprintf(job->boot_id, sizeof(job->boot_id), "%s", clock_boot_id());
+	if (job->attempt > 0 && job->attempt <= JOB_MAX_ATTEMPTS) {
+		job->earlier[job->attempt - 1].has_console = job->has_console;
+		job->earlier[job->attempt - 1].console_base = job->console_base;
+	}
+	job->has_console = false;
+	job->console_base = 0;
 	job->state = JOB_STARTING;
 	job->phase = PHASE_SETUP;
 	job->attempt++;

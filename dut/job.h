@@ -43,7 +43,11 @@ struct job {
 	bool off_pending; /* the board has to be switched off before anybody else gets it */
 	bool has_console;
 	uint64_t console_base; /* of console.log */
-	char boot_id[40];      /* the kernel's, at the start of the present attempt */
+	struct {
+		bool has_console;
+		uint64_t console_base; /* of console.N.log */
+	} earlier[JOB_MAX_ATTEMPTS];   /* attempts; that of number N at N - 1 */
+	char boot_id[40];	       /* the kernel's, at the start of the present attempt */
 	uint64_t submitted_us, started_us, ended_us; /* wall clock, 0 when not yet */
 
 	bool unsaved;	/* its last record could not be written */
@@ -78,7 +82,8 @@ json_t *job_to_json(const struct job *job);
 bool job_set_end(struct job *job, enum job_status status, const char *reason, const char *verdict,
 		 const char *message);
 
-/* Begins a new attempt: state, number, nonce, boot id. */
+/* Begins a new attempt: state, number, nonce, boot id. It has no console yet; that of the one
+ * before is noted as earlier. */
 int job_begin_attempt(struct job *job, struct error *err);
 
 struct job_result {

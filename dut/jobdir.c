@@ -10,6 +10,7 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "dut/board.h"
@@ -172,6 +173,23 @@ static void creation_release(void *data)
 	free(creation->description);
 	free(creation->record);
 	free(creation);
+}
+
+int jobdir_set_aside(int job_dir_fd, unsigned attempt, struct error *err)
+{
+	static const struct {
+		const char *name, *suffix;
+	} files[] = { { "console", "log" }, { "console", "idx" }, { "events", "jsonl" } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		char from[32], to[32];
+
+		(void)snprintf(from, sizeof(from), "%s.%s", files[i].name, files[i].suffix);
+		(void)snprintf(to, sizeof(to), "%s.%u.%s", files[i].name, attempt, files[i].suffix);
+		if (renameat(job_dir_fd, from, job_dir_fd, to) < 0 && errno != ENOENT)
+			return error_errno(err, "cannot set aside %s of attempt %u", from, attempt);
+	}
+	return 0;
 }
 
 int jobdir_create(struct daemon *daemon, const struct board *board, const struct job *job,

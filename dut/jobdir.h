@@ -21,6 +21,15 @@ json_t *jobdir_dut_facts(const struct board *board);
 json_t *jobdir_common_facts(const struct daemon *daemon, const json_t *metadata);
 
 /*
+ * A job begins once more, because its attempt of this number left no trace of a start: what that
+ * one wrote is renamed to console.N.log, console.N.idx and events.N.jsonl, so that the next one
+ * begins its own. Files that are not there are passed over.
+ *
+ * Blocks: on the disk.
+ */
+int jobdir_set_aside(int job_dir_fd, unsigned attempt, struct error *err);
+
+/*
  * Makes jobs/<id> with job.yml, job.json and bucket.tar (tarball_fd may be -1), and the job's first
  * record. done runs when all of it is on disk.
  *

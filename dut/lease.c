@@ -21,6 +21,7 @@
 #include "base/spawn.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/jobdir.h"
 #include "dut/lease-internal.h"
 #include "dut/worker.h"
 
@@ -78,6 +79,7 @@ bool lease_is_answering(const struct lease *lease)
 
 struct commit {
 	int job_dir_fd, jobs_fd;
+	unsigned attempt;
 	char record_name[32];
 	char *job_json, *record;
 	void (*done)(int r, const struct error *err, void *data);
@@ -86,10 +88,14 @@ struct commit {
 
 static int write_commit(void *data, struct error *err)
 {
-	struct commit *commit = data;
-	int r = file_replace(commit->job_dir_fd, "job.json", commit->job_json,
-			     strlen(commit->job_json), 0640, err);
+	const struct commit *commit = data;
+	int r = 0;
 
+	if (commit->attempt > 1)
+		r = jobdir_set_aside(commit->job_dir_fd, commit->attempt - 1, err);
+	if (r >= 0)
+		r = file_replace(commit->job_dir_fd, "job.json", commit->job_json,
+				 strlen(commit->job_json), 0640, err);
 	if (r < 0)
 		return r;
 	return file_replace(commit->jobs_fd, commit->record_name, commit->record,
@@ -131,6 +137,8 @@ static char *renew_job_json(const struct board *board, const struct job *job, in
 	if (job->has_console)
 		(void)json_object_set_new(description, "console_base",
 					  json_integer((json_int_t)job->console_base));
+	else
+		(void)json_object_del(description, "console_base");
 	(void)json_object_set_new(description, "epoch",
 				  json_integer((json_int_t)board->daemon->epoch));
 	renewed = description ? json_dumps(description, JSON_INDENT(1)) : NULL;
@@ -151,6 +159,7 @@ int lease_commit(struct board *board, struct job *job,
 	if (!commit)
 		return error_oom(err);
 	commit->jobs_fd = board->daemon->jobs_fd;
+	commit->attempt = job->attempt;
 	commit->done = done;
 	commit->data = data;
 	commit->job_dir_fd = -1;

@@ -24,6 +24,7 @@ struct viewer {
 
 	/* a file of a job */
 	const struct job *job;
+	unsigned attempt; /* of the job, when the file was opened */
 	int jobs_dir_fd, fd;
 	char path[64];
 	uint64_t position;
@@ -61,16 +62,29 @@ static ssize_t read_console(void *data, char *buffer, size_t size)
 	return n < 0 ? HTTP_STREAM_ABORT : n;
 }
 
+static bool is_begun_again(const struct job *job)
+{
+	return job->state == JOB_STARTING && job->attempt > 1;
+}
+
 static ssize_t read_file(void *data, char *buffer, size_t size)
 {
 	struct viewer *viewer = data;
 	bool ended = viewer->job->state == JOB_ENDED;
 	ssize_t n;
 
-	/* The executor makes the file when it is ready. */
+	/* A job that is begun again writes files of its own. */
+	if (viewer->fd >= 0 && viewer->attempt != viewer->job->attempt) {
+		viewer->fd = close_fd(viewer->fd);
+		viewer->position = 0;
+	}
+	/* The executor makes the file when it is ready; until then that of an earlier attempt may
+	 * be there. */
 	if (viewer->fd < 0 &&
-	    file_open_beneath(&viewer->fd, viewer->jobs_dir_fd, viewer->path, O_RDONLY, NULL) < 0)
+	    (is_begun_again(viewer->job) ||
+	     file_open_beneath(&viewer->fd, viewer->jobs_dir_fd, viewer->path, O_RDONLY, NULL) < 0))
 		return ended || !viewer->follow ? HTTP_STREAM_END : 0;
+	viewer->attempt = viewer->job->attempt;
 	n = pread(viewer->fd, buffer, size, (off_t)viewer->position);
 	if (n < 0)
 		return HTTP_STREAM_ABORT;

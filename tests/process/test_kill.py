@@ -11,7 +11,7 @@ import time
 import unittest
 
 from tests.support import processes
-from tests.support.harness import Lab, await_true
+from tests.support.harness import LIBEXEC, Lab, await_true
 
 BOOT = '''
 at 10ms send "U-Boot\\r\\n"
@@ -41,12 +41,18 @@ def segments(lab, board, console='main'):
             continue
         with open(os.path.join(lab.state, 'jobs', name), encoding='utf-8') as file:
             record = json.load(file)
-        log = os.path.join(lab.state, 'jobs', name[:-5], 'console.log')
-        if record['dut'] == board and record['console_base'] is not None and os.path.exists(log):
-            with open(log, 'rb') as file:
-                data = file.read()
-            if data:
-                found[record['console_base']] = data
+        if record['dut'] != board:
+            continue
+        logs = {'console.log': record['console_base']}
+        for number, base in enumerate(record['earlier_bases'], 1):
+            logs[f'console.{number}.log'] = base
+        for log, base in logs.items():
+            log = os.path.join(lab.state, 'jobs', name[:-5], log)
+            if base is not None and os.path.exists(log):
+                with open(log, 'rb') as file:
+                    data = file.read()
+                if data:
+                    found[base] = data
     return found
 
 
@@ -218,6 +224,72 @@ console_patterns: {session_end: "all done", job_success: "test ok"}
                                  ('INCOMPLETE', 'executor_killed'))
                 lab.await_board(board, 'IDLE')
                 self.assertEqual(lab.board_state(board)['power']['state'], 'OFF')
+
+    def test_an_attempt_that_did_not_start_is_begun_again(self):
+        """
+        Both are killed when the bucket has just been unpacked, while the board, which is on, talks
+        all the time: the second attempt has files of its own, and every byte has one offset.
+        """
+        with Lab() as lab:
+            stall = self.stall_fetching(lab)
+            sent = lab.path('boards', 'b1', 'sent.bin')
+            lab.sim('b1', 'at 1ms flood 20000\nat 100ms send "\\r\\nLinux\\r\\n"',
+                    options={'sent': sent})
+            lab.start()
+            self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'on'}).status, 200)
+            job = lab.submit_ok('console_patterns: {session_end: Linux}', 'b1',
+                                bucket={'folder/file': b'data'})
+            await_true(lambda: os.path.exists(stall + '.there'), 'the unpacking')
+            with lab.stream(f'/jobs/{job}/log', follow=1) as stream:
+                first = stream.read_some()
+            pid = lab.executor_pid('b1')
+            lab.kill_daemon()
+            processes.kill(pid, signal.SIGKILL)
+            self.assertTrue(processes.await_end(pid, 30))
+            os.unlink(stall)
+            lab.start()
+            ended = lab.await_job(job)
+            self.assertEqual((ended['attempt'], ended['reason']), (2, 'ok'), ended)
+            lab.await_board('b1', 'IDLE')
+            with open(lab.job_file(job, 'console.1.log'), 'rb') as file:
+                self.assertTrue(file.read().startswith(first))
+            with open(lab.job_file(job, 'console.idx'), encoding='utf-8') as file:
+                self.assertEqual(file.readline().split()[2], str(ended['console_base']))
+            self.assertEqual([event['seq'] for event in lab.events(job)][0], 0)
+            self.assertEqual(lab.result(job)['console_base'], ended['console_base'])
+            with open(sent, 'rb') as file:
+                expected = file.read()
+            self.assertEqual(await_true(
+                lambda: (lambda data: data if len(data) >= len(expected) else None)(
+                    whole_console(self, lab, 'b1')), 'the last bytes'), expected)
+            # As one console, also by way of the API and after a restart.
+            for _ in range(2):
+                with lab.console('b1', offset=0) as stream:
+                    while len(stream.data) < len(expected):
+                        self.assertTrue(stream.read_some())
+                    self.assertEqual(stream.data, expected)
+                lab.stop()
+                lab.start()
+
+    @staticmethod
+    def stall_fetching(lab):
+        """
+        A dut-fetch that does its work, and tells of it only when the returned file is gone; while
+        it waits there is a second file, with ".there" at its end.
+        """
+        stall = lab.write('stall', '')
+        folder = lab.path('libexec')
+        os.makedirs(folder)
+        for name in os.listdir(LIBEXEC):
+            if name != 'dut-fetch':
+                os.symlink(os.path.join(LIBEXEC, name), os.path.join(folder, name))
+        os.chmod(lab.write('libexec/dut-fetch', f'''#!/bin/sh
+answer=$({LIBEXEC}/dut-fetch "$@")
+[ -e {stall} ] && : >{stall}.there && exec sleep 600
+printf '%s\\n' "$answer"
+'''), 0o755)
+        lab.daemon.command += ['--libexec-dir', folder]
+        return stall
 
     def test_offsets_go_on_over_a_restart(self):
         with Lab() as lab:

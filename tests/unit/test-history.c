@@ -173,6 +173,40 @@ static void a_job_that_received_nothing_hides_nothing(void **state)
 	assert_int_equal(history_end(&f->history), 17);
 }
 
+static void a_job_that_was_begun_again_has_two_segments(void **state)
+{
+	struct fixture *f = *state;
+
+	put_job(f, 0, 17, "first");
+	read_all(f, 0, "first");
+	/* Its files are renamed, the idle console and the second attempt follow. */
+	assert_int_equal(history_set_aside(&f->history, 0, 17, 1, NULL), 0);
+	assert_int_equal(f->history.count, 1);
+	put(f->jobs_fd, "17/console.1.log", "first");
+	put(f->console_fd, "5.log", "-idle-");
+	assert_int_equal(history_add(&f->history, 5, 0, NULL), 0);
+	put_job(f, 11, 17, "second");
+	read_all(f, 0, "first-idle-second");
+	assert_int_equal(history_end(&f->history), 17);
+	/* As an attempt is found by a dutd that has just been started. */
+	assert_int_equal(history_set_aside(&f->history, 0, 17, 1, NULL), 0);
+	assert_int_equal(f->history.count, 3);
+}
+
+static void an_attempt_that_received_nothing_hides_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	put_job(f, 0, 17, "third");
+	put(f->jobs_fd, "17/console.1.log", "");
+	put(f->jobs_fd, "17/console.2.log", "");
+	assert_int_equal(history_set_aside(&f->history, 0, 17, 2, NULL), 0);
+	assert_int_equal(history_set_aside(&f->history, 0, 17, 1, NULL), 0);
+	put_job(f, 0, 17, "third");
+	read_all(f, 0, "third");
+	assert_int_equal(history_end(&f->history), 5);
+}
+
 static void the_order_in_which_jobs_are_found_does_not_matter(void **state)
 {
 	struct fixture *f = *state;
@@ -245,6 +279,8 @@ int main(void)
 		TEST(what_is_not_kept_any_more_is_jumped_over),
 		TEST(a_job_does_not_reach_beyond_its_loan),
 		TEST(a_job_that_received_nothing_hides_nothing),
+		TEST(a_job_that_was_begun_again_has_two_segments),
+		TEST(an_attempt_that_received_nothing_hides_nothing),
 		TEST(the_order_in_which_jobs_are_found_does_not_matter),
 		TEST(a_reader_at_the_end_follows_into_the_next_segment),
 		TEST(nothing_at_all_is_an_empty_history),

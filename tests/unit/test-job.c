@@ -20,7 +20,7 @@ static void the_states_have_one_way(void **state)
 		[JOB_INVALID] = { JOB_INVALID, JOB_INVALID, JOB_INVALID, JOB_INVALID },
 		[JOB_WAITING] = { JOB_STARTING, JOB_INVALID, JOB_INVALID, JOB_ENDED },
 		[JOB_STARTING] = { JOB_INVALID, JOB_RUNNING, JOB_WAITING, JOB_ENDED },
-		[JOB_RUNNING] = { JOB_INVALID, JOB_INVALID, JOB_INVALID, JOB_ENDED },
+		[JOB_RUNNING] = { JOB_INVALID, JOB_INVALID, JOB_WAITING, JOB_ENDED },
 		[JOB_ENDED] = { JOB_INVALID, JOB_INVALID, JOB_INVALID, JOB_INVALID },
 	};
 
@@ -86,6 +86,35 @@ static void each_attempt_has_a_nonce_of_its_own(void **state)
 	assert_int_equal(job_begin_attempt(job, &err), -EINVAL);
 	assert_string_equal(err.text, "job 17 is ENDED");
 	job_free(job);
+}
+
+static void each_attempt_has_a_console_of_its_own(void **state)
+{
+	struct job *job = make_job(), *read = NULL;
+	json_t *record;
+	struct error err;
+
+	(void)state;
+	job->has_console = true;
+	job->console_base = 100;
+	for (unsigned i = 0; i < 2; i++) {
+		job->state = job_next(job_next(job->state, JOB_GO), JOB_REQUEUE);
+		assert_int_equal(job_begin_attempt(job, &err), 0);
+		assert_false(job->has_console);
+	}
+	job->has_console = true;
+	job->console_base = 300;
+	record = job_to_record(job);
+	assert_int_equal(job_from_record(&read, record, &err), 0);
+	json_decref(record);
+	assert_int_equal(read->attempt, 3);
+	assert_true(read->earlier[0].has_console);
+	assert_int_equal(read->earlier[0].console_base, 100);
+	assert_false(read->earlier[1].has_console);
+	assert_true(read->has_console);
+	assert_int_equal(read->console_base, 300);
+	job_free(job);
+	job_free(read);
 }
 
 static void a_job_that_waits_comes_back_as_it_was(void **state)
@@ -395,6 +424,7 @@ int main(void)
 		cmocka_unit_test(states_have_the_names_of_the_api),
 		cmocka_unit_test(an_end_is_set_once),
 		cmocka_unit_test(each_attempt_has_a_nonce_of_its_own),
+		cmocka_unit_test(each_attempt_has_a_console_of_its_own),
 		cmocka_unit_test(a_job_that_waits_comes_back_as_it_was),
 		cmocka_unit_test(the_api_shows_a_job_without_its_secrets),
 		cmocka_unit_test(a_record_comes_back_as_it_was),
