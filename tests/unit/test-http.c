@@ -328,9 +328,10 @@ static void an_error_is_json_whatever_its_text(void **state)
 	struct fixture *f = *state;
 	free_ char *response = lab_ask(&f->lab, "GET /api/invalid HTTP/1.1\r\nHost: x\r\n\r\n");
 
-	assert_string_equal(body_of(response), "{\"error\":\"bytes ?? that are no text\","
-					       "\"error_msg\":\"bytes ?? that are no text\","
-					       "\"line\":7}\n");
+	assert_string_equal(body_of(response),
+			    "{\"error\":\"bytes \ufffd\ufffd that are no text\","
+			    "\"error_msg\":\"bytes \ufffd\ufffd that are no text\","
+			    "\"line\":7}\n");
 }
 
 static void what_is_no_http_harms_nobody(void **state)
