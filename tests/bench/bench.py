@@ -16,12 +16,16 @@ import tempfile
 import time
 import traceback
 
+from tests.bench.figure_bucket import Bucket
+from tests.bench.figure_console import Flood, Paced
 from tests.bench.figure_http import Http
+from tests.bench.figure_memory import Duts, Idle, Upload
 from tests.bench.figure_start import Many, Start
+from tests.bench.figure_view import Boards, Latency
 from tests.bench.measure import LeftOut
 from tests.support import harness
 
-FIGURES = [Start, Many, Http]
+FIGURES = [Start, Many, Http, Flood, Paced, Latency, Boards, Bucket, Idle, Duts, Upload]
 
 
 class Bench:
@@ -65,14 +69,16 @@ def describe(bench):
 
 # ---- running ----
 
-def measure_once(bench, figure, name, function, number):
-    before = {key: len(measure.samples.get(name, ())) for key, measure in figure.measures.items()}
+def measure_once(bench, figure, function, number):
+    before = {(key, name): len(samples) for key, measure in figure.measures.items()
+              for name, samples in measure.samples.items()}
     function()
     for key, measure in figure.measures.items():
-        samples = measure.samples.get(name, [])[before[key]:]
-        if samples:
-            bench.note(figure=figure.name, measure=key, contestant=name, round=number,
-                       samples=[round(sample, 9) for sample in samples])
+        for name, samples in measure.samples.items():
+            added = samples[before.get((key, name), 0):]
+            if added:
+                bench.note(figure=figure.name, measure=key, contestant=name, round=number,
+                           samples=[float(f'{sample:.6g}') for sample in added])
 
 
 def run_figure(bench, figure):
@@ -83,7 +89,7 @@ def run_figure(bench, figure):
             if name in absent:
                 continue
             try:
-                measure_once(bench, figure, name, function, number)
+                measure_once(bench, figure, function, number)
             except LeftOut as why:
                 absent.add(name)
                 bench.leave_out(f'{name}: {why}')

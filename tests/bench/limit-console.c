@@ -3,7 +3,7 @@
 /*
  * What a console costs at least that is read, logged, and whose log has a time index: one epoll
  * loop that reads when there is something, and writes it. limit-console LOG INDEX, with the console
- * on fd 3; it ends when the console does.
+ * as standard input; it ends when the console does.
  */
 
 #include <errno.h>
@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 enum {
-	FD_CONSOLE = 3,
 	READ_SIZE = 65536,
 	INDEX_STEP_US = 5000, /* as in the product's index */
 };
@@ -55,15 +54,15 @@ static int copy(int log_fd, int index_fd)
 	struct epoll_event event = { .events = EPOLLIN };
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 
-	if (epoll_fd < 0 || fcntl(FD_CONSOLE, F_SETFL, O_NONBLOCK) < 0 ||
-	    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, FD_CONSOLE, &event) < 0)
+	if (epoll_fd < 0 || fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK) < 0 ||
+	    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, STDIN_FILENO, &event) < 0)
 		return -1;
 	for (;;) {
 		ssize_t n;
 
 		if (epoll_wait(epoll_fd, &event, 1, -1) < 0 && errno != EINTR)
 			return -1;
-		n = read(FD_CONSOLE, buffer, sizeof(buffer));
+		n = read(STDIN_FILENO, buffer, sizeof(buffer));
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			continue;
 		/* A pty whose other side is gone says EIO. */

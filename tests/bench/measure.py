@@ -20,6 +20,13 @@ def cpu_s(*pids):
     return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids) / 1e9
 
 
+def reaped_s(pid):
+    """Seconds of CPU of the processes that this one has reaped, in ticks of 10 ms."""
+    with open(f'/proc/{pid}/stat') as file:
+        fields = file.read().rpartition(') ')[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf('SC_CLK_TCK')
+
+
 def tree(pid):
     """The process and everything below it."""
     found = [pid]
