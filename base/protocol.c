@@ -107,6 +107,24 @@ enum job_status job_reason_status(const char *reason, bool before_on)
 	return before_on ? reasons[i].before_on : reasons[i].status;
 }
 
+bool job_status_fits(enum job_status status, const char *reason)
+{
+	/* A session without a job_success to wait for; a step whose time is over. */
+	static const struct {
+		const char *reason;
+		enum job_status status;
+	} besides[] = { { "ok", JOB_COMPLETE }, { "step:", JOB_INCOMPLETE } };
+	int i = find_reason(reason);
+
+	if (i < 0)
+		return false;
+	for (size_t j = 0; j < ARRAY_SIZE(besides); j++)
+		if (status == besides[j].status &&
+		    strcmp(reasons[i].reason, besides[j].reason) == 0)
+			return true;
+	return status == reasons[i].status || status == reasons[i].before_on;
+}
+
 bool job_reason_known(const char *reason)
 {
 	return find_reason(reason) >= 0;

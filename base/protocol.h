@@ -57,6 +57,16 @@ enum job_phase {
 
 const char *job_phase_name(enum job_phase phase);
 
+/* What a result.json holds at most: bytes of a reason, entries of its lists. */
+enum {
+	RESULT_REASON_MAX = 128,
+	RESULT_BOOTS_MAX = 1000, /* the executor counts more as "dropped" */
+	RESULT_PATTERNS_MAX = 500,
+	RESULT_FAULTS_MAX = 100,
+	RESULT_TESTS_MAX = 10000,
+	RESULT_FILES_MAX = 10000,
+};
+
 /*
  * The status that goes with a reason of result.json ("timeout:overall", "pattern_fail" ...).
  * before_on: the first `on` has not been asked for yet. An unknown reason is INCOMPLETE.
@@ -64,6 +74,9 @@ const char *job_phase_name(enum job_phase phase);
  * Source: the list of reasons in dut-job(5).
  */
 enum job_status job_reason_status(const char *reason, bool before_on);
+
+/* Whether a result may have both. */
+bool job_status_fits(enum job_status status, const char *reason);
 
 /* A reason of the complete list (with any N behind step:, command:, timeout:watchdogs.). */
 bool job_reason_known(const char *reason);

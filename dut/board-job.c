@@ -326,9 +326,10 @@ static void conclude_later(struct board *board, const char *reason, const struct
 					 board);
 }
 
-/* Takes the console back and reads the result: 1 there is one, 0 none; a transient error changes
- * nothing. */
-static int take_back(struct board *board, int dir_fd, struct job_result *end, struct error *err)
+/* Takes the console back and reads the result: 1 there is one, 0 none, in *why what is wrong with
+ * what is there; a transient error changes nothing. */
+static int take_back(struct board *board, int dir_fd, struct job_result *end, struct error *why,
+		     struct error *err)
 {
 	const struct job *job = board->job;
 	int r;
@@ -346,8 +347,10 @@ static int take_back(struct board *board, int dir_fd, struct job_result *end, st
 	r = job_read_result(job, dir_fd, end, err);
 	if (r >= 0 || is_transient(r))
 		return r < 0 ? r : 1;
-	if (r != -ENOENT)
+	if (r != -ENOENT) {
 		log_job(board->config->id, job->id, LOG_WARNING, "%s", err->text);
+		*why = *err;
+	}
 	return 0;
 }
 
@@ -355,9 +358,9 @@ void board_conclude(struct board *board, const char *reason)
 {
 	struct job_result end = { 0 };
 	struct job *job = board->job;
+	struct error why = { "" }, err;
 	close_ int dir_fd = -1;
 	char path[32];
-	struct error err;
 	int r;
 
 	(void)snprintf(path, sizeof(path), "%" PRIu64, job->id);
@@ -365,7 +368,7 @@ void board_conclude(struct board *board, const char *reason)
 	if (r < 0 && !is_transient(r))
 		log_job(board->config->id, job->id, LOG_ERR, "its folder: %s", err.text);
 	if (!is_transient(r))
-		r = take_back(board, dir_fd, &end, &err);
+		r = take_back(board, dir_fd, &end, &why, &err);
 	if (is_transient(r)) {
 		conclude_later(board, reason, &err);
 		return;
@@ -378,7 +381,7 @@ void board_conclude(struct board *board, const char *reason)
 		return;
 	}
 	if (r == 0)
-		decide_end(board, dir_fd, reason, &end);
+		decide_end(board, dir_fd, why.text[0] ? why.text : reason, &end);
 	end_job(board, &end);
 	tell_starter(board, -EIO, end.message ? end.message : end.reason);
 	job_result_done(&end);

@@ -16,7 +16,7 @@
 #include "base/jsontext.h"
 #include "base/text.h"
 
-enum { MAX_RESULT = 4 << 20, RECORD_VERSION = 1 };
+enum { RECORD_VERSION = 1 };
 
 static const enum job_state next[JOB_STATES][JOB_EVENTS] = {
 	[JOB_WAITING] = { [JOB_COMMIT] = JOB_STARTING, [JOB_END] = JOB_ENDED },
@@ -288,64 +288,4 @@ int job_begin_attempt(struct job *job, struct error *err)
 	job->phase = PHASE_SETUP;
 	job->attempt++;
 	return 0;
-}
-
-void job_result_done(struct job_result *result)
-{
-	free(result->reason);
-	free(result->verdict);
-	free(result->message);
-	*result = (struct job_result){ 0 };
-}
-
-/* The id may stand as a text or as a number. */
-static bool is_this_job(const struct job *job, const json_t *result)
-{
-	const json_t *id = json_object_get(result, "id");
-	const char *nonce = json_string_value(json_object_get(result, "nonce"));
-	char text[24];
-
-	(void)snprintf(text, sizeof(text), "%" PRIu64, job->id);
-	return nonce && strcmp(nonce, job->nonce) == 0 &&
-	       json_integer_value(json_object_get(result, "attempt")) == (json_int_t)job->attempt &&
-	       (json_is_string(id) ? strcmp(json_string_value(id), text) == 0
-				   : json_integer_value(id) == (json_int_t)job->id);
-}
-
-static bool is_verdict(const json_t *verdict)
-{
-	static const char *const verdicts[] = { "lab", "job", "kernel", "boot", "test" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(verdicts) && json_is_string(verdict); i++)
-		if (strcmp(json_string_value(verdict), verdicts[i]) == 0)
-			return true;
-	return !verdict || json_is_null(verdict);
-}
-
-int job_read_result(const struct job *job, int dir_fd, struct job_result *ret, struct error *err)
-{
-	json_auto_t *result = NULL;
-	free_ char *text = NULL;
-	const char *status, *reason;
-	size_t length;
-	int r, number;
-
-	r = file_read_beneath(&text, &length, dir_fd, "result.json", MAX_RESULT, err);
-	if (r < 0)
-		return r;
-	result = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
-	if (!json_is_object(result) || !is_this_job(job, result))
-		return error_set(err, -EBADMSG, "result.json is not that of this attempt");
-	status = json_string_value(json_object_get(result, "status"));
-	reason = json_string_value(json_object_get(result, "reason"));
-	number = status ? job_status_from_name(status) : -EINVAL;
-	if (number < 0 || !reason || !job_reason_known(reason))
-		return error_set(err, -EBADMSG, "result.json has an unknown status or reason");
-	if (!is_verdict(json_object_get(result, "verdict")))
-		return error_set(err, -EBADMSG, "result.json has an unknown verdict");
-	*ret = (struct job_result){ .status = (enum job_status)number,
-				    .reason = job_copy_text(reason) };
-	(void)set_text(&ret->verdict, json_object_get(result, "verdict"));
-	(void)set_text(&ret->message, json_object_get(result, "message"));
-	return ret->reason ? 0 : error_oom(err);
 }

@@ -95,8 +95,9 @@ void job_result_done(struct job_result *result);
 
 /*
  * Reads the result.json of a job folder, which a hostile job may have written: bounded, and
- * believed only when id, attempt and nonce are this job's.
+ * taken only when all of it holds, id, attempt and nonce first.
  *
- * Errors: -ENOENT when there is none; -EBADMSG for what is not this job's result.
+ * Errors: -ENOENT when there is none; -EBADMSG when a member is not what dut-job(5) says, or does
+ * not fit the others.
  */
 int job_read_result(const struct job *job, int dir_fd, struct job_result *ret, struct error *err);

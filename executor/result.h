@@ -14,11 +14,7 @@
  */
 
 enum {
-	RESULT_REASON_MAX = 128,
 	RESULT_BYTES_RESERVED = 512 * 1024, /* of disk, before the job starts */
-	RESULT_BOOTS_MAX = 1000,	    /* in each list; more are counted as "dropped" */
-	RESULT_PATTERNS_MAX = 500,
-	RESULT_FAULTS_MAX = 100,
 };
 
 /* What is known when the board's session has ended by itself. */

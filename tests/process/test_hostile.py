@@ -151,6 +151,33 @@ for _ in range(4000):
             self.assertEqual(lab.await_job(job, 60)['reason'], 'executor_failed')
             lab.await_board('b1', 'IDLE')
 
+    def test_a_result_that_contradicts_itself_is_none(self):
+        act = '''
+connection = greet()
+await_packet(connection, 'go')
+if job['name'] == 'started':
+    os.close(os.open('started', os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=6))
+result = {'v': 1, 'id': job['id'], 'attempt': job['attempt'], 'nonce': job['nonce'],
+          'console': None, 'console_base': None, 'status': 'PASS', 'reason': 'power',
+          'verdict': None, 'message': 'all is well', 'boots': [], 'timeouts': {}, 'patterns': {},
+          'faults': [], 'tests': [], 'files': []}
+with os.fdopen(os.open('result.json', os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=6), 'w') as file:
+    json.dump(result, file)
+send(connection, t='end', status='PASS', reason='power')
+'''
+        with Lab() as lab:
+            make_libexec(lab, act)
+            lab.sim('b1', BOOT)
+            lab.start()
+            for name, status, reason in (('started', 'INCOMPLETE', 'executor_killed'),
+                                         ('not', 'SETUP_FAIL', 'executor_failed')):
+                job = lab.await_job(lab.submit_ok(SHORT, 'b1', name=name))
+                self.assertEqual((job['status'], job['reason'], job['verdict']),
+                                 (status, reason, 'lab'))
+                self.assertEqual(job['message'], 'result.json does not hold: status PASS does not '
+                                                 "fit the reason 'power'")
+                lab.await_board('b1', 'IDLE')
+
     def test_one_that_never_says_hello_is_not_waited_for(self):
         act = '''
 listener.accept()[0].close()
