@@ -29,7 +29,8 @@ def make_text(size, seed=1):
     while length < size:
         clock += rnd.expovariate(200)
         words = ' '.join(rnd.choices(WORDS, k=rnd.randint(3, 12)))
-        line = f'[{clock:12.6f}] {rnd.choice(WORDS)} {rnd.randrange(4)}-{rnd.randrange(9)}: {words}\r\n'
+        place = f'{rnd.choice(WORDS)} {rnd.randrange(4)}-{rnd.randrange(9)}'
+        line = f'[{clock:12.6f}] {place}: {words}\r\n'
         lines.append(line.encode())
         length += len(line)
     return b''.join(lines)

@@ -42,13 +42,14 @@ class Board:
                 self.talk(reader)
 
     def talk(self, reader):
-        due = None
+        pace = threading.Event()
+        due = time.monotonic()
         while True:
             if not self.power.is_set():
                 self.power.wait()
                 due = time.monotonic()
-            due = (due or time.monotonic()) + LINE / RATE
-            time.sleep(max(0, due - time.monotonic()))
+            due += LINE / RATE
+            pace.wait(max(0, due - time.monotonic()))
             stamp = b'stamp %020d' % time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             try:
                 reader.send(stamp.ljust(LINE - 2, b'.') + b'\r\n')
