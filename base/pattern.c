@@ -47,6 +47,7 @@ struct pattern {
 	pcre2_match_context *limits;
 	bool anchored; /* can start at the first byte only */
 	bool wants_line_end;
+	struct needles needles;
 };
 
 CLEANUP_DEFINE(struct pattern *, pattern_free)
@@ -110,6 +111,7 @@ static int make(struct pattern **ret, const char *regex, size_t length, size_t *
 	r = compile(pattern, &rewritten, ret_offset, err);
 	if (r < 0)
 		return r;
+	pattern->needles = needles_of_regex(rewritten.text, rewritten.length);
 	*ret = take_ptr(pattern);
 	return 0;
 }
@@ -165,6 +167,11 @@ const char *pattern_text(const struct pattern *pattern)
 bool pattern_wants_line_end(const struct pattern *pattern)
 {
 	return pattern->wants_line_end;
+}
+
+const struct needles *pattern_needles(const struct pattern *pattern)
+{
+	return &pattern->needles;
 }
 
 /* One line that is being searched. */

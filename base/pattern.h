@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "base/needle.h"
 
 /*
  * A regular expression over the bytes of one console line, bounded in time. It is handed the line
@@ -33,6 +34,9 @@ const char *pattern_text(const struct pattern *pattern);
 /* Whether it can match only at the end of a line: holds `$` or a line end (advice for partial
  * lines). */
 bool pattern_wants_line_end(const struct pattern *pattern);
+
+/* Texts without one of which it cannot match; CR and LF are in none. */
+const struct needles *pattern_needles(const struct pattern *pattern);
 
 /*
  * Searches subject.
