@@ -40,6 +40,8 @@ static const struct {
 	/* clang-format on */
 };
 
+static const char banner[] = "Linux version ";
+
 static bool holds(const char *line, size_t length, const char *text)
 {
 	return memmem(line, length, text, strlen(text));
@@ -56,5 +58,12 @@ const char *fault_find(const char *line, size_t length)
 
 bool fault_is_kernel_banner(const char *line, size_t length)
 {
-	return holds(line, length, "Linux version ");
+	return holds(line, length, banner);
+}
+
+const char *fault_text(size_t index)
+{
+	if (index < ARRAY_SIZE(faults))
+		return faults[index].text;
+	return index == ARRAY_SIZE(faults) ? banner : NULL;
 }

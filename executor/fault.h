@@ -15,3 +15,6 @@ const char *fault_find(const char *line, size_t length);
 
 /* Whether a kernel begins to talk: "Linux version ". */
 bool fault_is_kernel_banner(const char *line, size_t length);
+
+/* What a line must hold so that one of the above can be said of it: texts by index, then NULL. */
+const char *fault_text(size_t index);

@@ -5,12 +5,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/attr.h"
+#include "base/cleanup.h"
 #include "base/pattern.h"
 #include "executor/fault.h"
 
-enum { LINE_END = 2, MAX_NAME = 128 };
+enum {
+	LINE_END = 2,
+	MAX_NAME = 128,
+	SEARCH_MAX_US = 200000, /* of one search, as pattern.h bounds it, and some more */
+	US_PER_S = 1000000,
+	NS_PER_US = 1000,
+};
 
 /* What a watchdog's patterns are called, and did to the unfinished line. */
 enum watchdog_part { WATCHDOG_START, WATCHDOG_RESET, WATCHDOG_STOP, WATCHDOG_PARTS };
@@ -29,21 +37,84 @@ struct matcher_watchdog {
 	bool shown[WATCHDOG_PARTS];
 };
 
+/* ---- what is looked for ---- */
+
+static size_t count_faults(void)
+{
+	size_t count = 0;
+
+	while (fault_text(count))
+		count++;
+	return count;
+}
+
+static const struct needles *needles_of(const struct pattern *pattern)
+{
+	return pattern ? pattern_needles(pattern) : NULL;
+}
+
+/* In the sieve there are the faults' texts, the patterns with a name, and the watchdogs'. */
+static void list_owners(const struct matcher *matcher, struct sieve_owner *owners,
+			struct needles *faults)
+{
+	const struct description *description = matcher->description;
+
+	for (size_t i = 0; i < matcher->first_name; i++) {
+		const char *text = fault_text(i);
+
+		faults[i].count = 1;
+		faults[i].items[0] = needle_of_text(text, strlen(text));
+		owners[i].needles = &faults[i];
+	}
+	for (size_t i = 0; i < PATTERN_NAMES; i++)
+		owners[matcher->first_name + i].needles = needles_of(description->patterns[i]);
+	for (size_t i = 0; i < description->n_watchdogs; i++) {
+		const struct watchdog *watchdog = &description->watchdogs[i];
+		struct sieve_owner *parts = owners + matcher->first_watchdog + i * WATCHDOG_PARTS;
+
+		parts[WATCHDOG_START].needles = needles_of(watchdog->start);
+		parts[WATCHDOG_RESET].needles = needles_of(watchdog->reset);
+		parts[WATCHDOG_STOP].needles = needles_of(watchdog->stop);
+	}
+}
+
+static int make_sieve(struct matcher *matcher)
+{
+	free_ struct sieve_owner *owners = calloc(matcher->n_owners, sizeof(*owners));
+	free_ struct needles *faults = calloc(matcher->first_name, sizeof(*faults));
+
+	if (!owners || !faults)
+		return -ENOMEM;
+	list_owners(matcher, owners, faults);
+	return sieve_new(&matcher->sieve, owners, matcher->n_owners);
+}
+
 int matcher_init(struct matcher *matcher, const struct description *description, match_fn fn,
 		 void *data)
 {
+	size_t n_watchdogs = description->n_watchdogs;
+	int r;
+
 	*matcher = (struct matcher){
 		.description = description,
 		.fn = fn,
 		.data = data,
 		.shown_offset = UINT64_MAX,
-		.watchdogs = calloc(description->n_watchdogs + 1, sizeof(*matcher->watchdogs)),
+		.allowed_us = MATCHER_US_AT_ONCE,
+		.first_name = count_faults(),
+		.watchdogs = calloc(n_watchdogs + 1, sizeof(*matcher->watchdogs)),
 	};
-	return matcher->watchdogs ? 0 : -ENOMEM;
+	matcher->first_watchdog = matcher->first_name + PATTERN_NAMES;
+	matcher->n_owners = matcher->first_watchdog + n_watchdogs * WATCHDOG_PARTS;
+	r = matcher->watchdogs ? make_sieve(matcher) : -ENOMEM;
+	if (r < 0)
+		matcher_done(matcher);
+	return r;
 }
 
 void matcher_done(struct matcher *matcher)
 {
+	(void)sieve_free(matcher->sieve);
 	free(matcher->watchdogs);
 	*matcher = (struct matcher){ 0 };
 }
@@ -63,6 +134,41 @@ static void tell(struct matcher *matcher, const struct match *match, const struc
 	matcher->fn(match, line, matcher->data);
 }
 
+/* ---- the time that searches take ---- */
+
+/* Microseconds of a clock that is read in no time and moves by some milliseconds at once: of many
+ * short times the sum is right. */
+static uint64_t coarse_us(void)
+{
+	struct timespec now = { 0 };
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / NS_PER_US;
+}
+
+static void allow(struct matcher *matcher, size_t bytes)
+{
+	matcher->allowed_us += bytes * MATCHER_US_PER_BYTE;
+	if (matcher->allowed_us > MATCHER_US_AT_ONCE)
+		matcher->allowed_us = MATCHER_US_AT_ONCE;
+}
+
+/* Whether what is allowed lasts for a search that was begun then. */
+static bool pay(struct matcher *matcher, uint64_t since_us)
+{
+	uint64_t spent_us = coarse_us() - since_us;
+
+	/* A single search is bounded: more means that this process was stopped within it. */
+	if (spent_us > SEARCH_MAX_US)
+		spent_us = SEARCH_MAX_US;
+	if (spent_us > matcher->allowed_us)
+		return false;
+	matcher->allowed_us -= spent_us;
+	return true;
+}
+
+/* ---- one line ---- */
+
 /*
  * Whether the pattern matches the line and did not do so when the line was still shorter. *shown
  * remembers that of an unfinished line.
@@ -70,6 +176,7 @@ static void tell(struct matcher *matcher, const struct match *match, const struc
 static bool try_pattern(struct matcher *matcher, struct pattern *pattern, const char *name,
 			bool *shown, const struct line *line)
 {
+	uint64_t since_us = coarse_us();
 	size_t start, end;
 	int r;
 
@@ -77,11 +184,15 @@ static bool try_pattern(struct matcher *matcher, struct pattern *pattern, const 
 		return false;
 	r = pattern_search(pattern, line->text, line->length + (line->ended ? LINE_END : 0), &start,
 			   &end);
-	if (r < 0)
+	if (!pay(matcher, since_us) || r < 0) {
+		matcher->over = true;
 		tell(matcher, &(struct match){ .kind = MATCH_LIMIT, .name = name }, line);
-	if (r <= 0)
+		return false;
+	}
+	if (r == 0)
 		return false;
 	*shown = true;
+	matcher->any_shown = true;
 	return true;
 }
 
@@ -98,13 +209,16 @@ static void try_watchdog(struct matcher *matcher, size_t index, const struct lin
 	};
 	const enum watchdog_part *parts = state->running ? when_running : when_stopped;
 	size_t count = state->running ? ARRAY_SIZE(when_running) : ARRAY_SIZE(when_stopped);
+	size_t owner = matcher->first_watchdog + index * WATCHDOG_PARTS;
 	char name[MAX_NAME];
 
 	if (!watchdog->start || watchdog->timeout.limit_us == DURATION_INFINITE)
 		return;
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count && !matcher->over; i++) {
 		enum watchdog_part part = parts[i];
 
+		if (!sieve_passed(matcher->sieve, owner + part))
+			continue;
 		(void)snprintf(name, sizeof(name), "watchdogs.%s.%s", watchdog->name,
 			       watchdog_parts[part].name);
 		if (!try_pattern(matcher, patterns[part], name, &state->shown[part], line))
@@ -124,7 +238,7 @@ static void try_name(struct matcher *matcher, enum pattern_name name, const stru
 	const char *text = pattern_name_text(name);
 
 	/* A pattern that matched in this boot already can say nothing new. */
-	if (!pattern || matcher->boot_seen[name] ||
+	if (matcher->boot_seen[name] ||
 	    !try_pattern(matcher, pattern, text, &matcher->shown[name], line))
 		return;
 	matcher->seen[name] = true;
@@ -143,6 +257,7 @@ static void look_for_faults(struct matcher *matcher, const struct line *line)
 	if (!kind)
 		return;
 	matcher->fault_shown = true;
+	matcher->any_shown = true;
 	matcher->fault_seen = true;
 	tell(matcher, &(struct match){ .kind = MATCH_FAULT, .name = kind }, line);
 }
@@ -153,18 +268,43 @@ static void begin_line(struct matcher *matcher, const struct line *line)
 	if (matcher->shown_offset == line->offset)
 		return;
 	matcher->shown_offset = line->offset;
+	if (!matcher->any_shown)
+		return;
+	matcher->any_shown = false;
 	matcher->fault_shown = false;
 	memset(matcher->shown, 0, sizeof(matcher->shown));
 	for (size_t i = 0; i < matcher->description->n_watchdogs; i++)
 		memset(matcher->watchdogs[i].shown, 0, sizeof(matcher->watchdogs[i].shown));
 }
 
+/* Tries what belongs to an owner in the sieve; returns the first one that does not. */
+static size_t try_owner(struct matcher *matcher, size_t owner, const struct line *line)
+{
+	size_t watchdog;
+
+	if (owner < matcher->first_name) {
+		look_for_faults(matcher, line);
+		return matcher->first_name;
+	}
+	if (owner < matcher->first_watchdog) {
+		try_name(matcher, (enum pattern_name)(owner - matcher->first_name), line);
+		return owner + 1;
+	}
+	watchdog = (owner - matcher->first_watchdog) / WATCHDOG_PARTS;
+	try_watchdog(matcher, watchdog, line);
+	return matcher->first_watchdog + (watchdog + 1) * WATCHDOG_PARTS;
+}
+
 void matcher_line(struct matcher *matcher, const struct line *line)
 {
+	size_t owner;
+
+	if (matcher->over)
+		return;
 	begin_line(matcher, line);
-	look_for_faults(matcher, line);
-	for (unsigned i = 0; i < PATTERN_NAMES; i++)
-		try_name(matcher, (enum pattern_name)i, line);
-	for (size_t i = 0; i < matcher->description->n_watchdogs; i++)
-		try_watchdog(matcher, i, line);
+	allow(matcher, line->length + LINE_END);
+	sieve_scan(matcher->sieve, line->text, line->length);
+	owner = sieve_next(matcher->sieve, 0);
+	while (owner < matcher->n_owners && !matcher->over)
+		owner = sieve_next(matcher->sieve, try_owner(matcher, owner, line));
 }

@@ -5,14 +5,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/sieve.h"
 #include "executor/description.h"
 #include "executor/lines.h"
 
 /*
  * What the lines of a console mean to a job: console patterns (sticky for the whole job, except
  * session_reboot, which is so for a boot), watchdogs, kernel faults and the kernel's banner.
- * Without clock and timer: it says what matched, and who owns it acts.
+ * Without timer: it says what matched, and who owns it acts.
+ *
+ * A line goes through a sieve first, and only those patterns are searched for that it may match.
+ * The time of their searches is bounded for each line (pattern.h), and for all lines together by
+ * MATCHER_US_PER_BYTE of the console, with MATCHER_US_AT_ONCE to spare: neither a console that
+ * cannot be kept up with nor an executor that does not answer comes of somebody's patterns.
  */
+
+enum {
+	MATCHER_US_PER_BYTE = 10, /* a serial line of 115,200 baud has 87 */
+	MATCHER_US_AT_ONCE = 1000000,
+};
 
 enum match_kind {
 	MATCH_PATTERN,	      /* the first time in this boot */
@@ -20,7 +31,7 @@ enum match_kind {
 	MATCH_WATCHDOG_RESET,
 	MATCH_WATCHDOG_STOP,
 	MATCH_FAULT,
-	MATCH_LIMIT, /* a pattern is over its match limit: neither a match nor none */
+	MATCH_LIMIT, /* a pattern took too long: neither a match nor none; the last that is told */
 };
 
 struct match {
@@ -42,10 +53,19 @@ struct matcher {
 	uint64_t shown_offset;	       /* the unfinished line that was looked at last */
 	bool shown[PATTERN_NAMES];     /* what matched it, and is not tried on it again */
 	bool fault_shown;
+	bool any_shown; /* one of these, or of a watchdog's */
+	bool over;	/* a pattern was over its limit: nothing is tried any more */
+	uint64_t allowed_us;
+	struct sieve *sieve;
+	size_t first_name, first_watchdog, n_owners; /* in the sieve; before them faults */
 	struct matcher_watchdog *watchdogs;
 };
 
-/* Errors: -ENOMEM. */
+/*
+ * The description must stay, and its patterns as they are.
+ *
+ * Errors: -ENOMEM.
+ */
 int matcher_init(struct matcher *matcher, const struct description *description, match_fn fn,
 		 void *data);
 void matcher_done(struct matcher *matcher);

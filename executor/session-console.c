@@ -147,7 +147,7 @@ static void on_match(const struct match *match, const struct line *line, void *d
 		break;
 	case MATCH_LIMIT:
 		session_end(session, DRAIN_WHAT_IS_THERE, "regex_limit",
-			    "the pattern of %s took too long on one line", match->name);
+			    "the pattern of %s takes too long to search for", match->name);
 		break;
 	}
 }

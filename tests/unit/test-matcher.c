@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/pattern.h"
@@ -75,6 +76,13 @@ static int tear_down(void **state)
 	(void)pattern_free(fixture->watchdog.reset);
 	(void)pattern_free(fixture->watchdog.stop);
 	return 0;
+}
+
+/* After the description has changed. */
+static void make_again(struct fixture *fixture)
+{
+	matcher_done(&fixture->matcher);
+	assert_int_equal(matcher_init(&fixture->matcher, &fixture->description, tell, fixture), 0);
 }
 
 /* A line; one that ends in "\r\n" has its end. */
@@ -195,8 +203,9 @@ static void a_pattern_over_its_limit_is_told_with_its_name(void **state)
 	char line[70];
 
 	memset(line, 'a', sizeof(line));
-	(void)strcpy(line + 60, "b\r\n");
+	memcpy(line + 60, "b\r\n", 4);
 	fixture->description.patterns[PATTERN_JOB_WARN] = hungry;
+	make_again(fixture);
 	say(fixture, 0, line);
 	/* A library that sees through it says "none", which is right as well. */
 	if (fixture->count > 0) {
@@ -204,6 +213,76 @@ static void a_pattern_over_its_limit_is_told_with_its_name(void **state)
 		assert_told(fixture, "job_warn@0");
 	}
 	assert_false(fixture->matcher.seen[PATTERN_JOB_WARN]);
+}
+
+static void behind_a_limit_nothing_is_tried_any_more(void **state)
+{
+	struct fixture *fixture = *state;
+	char line[80];
+
+	/* As long as it takes nobody sees through it: each part may be all of the line. */
+	fixture->description.patterns[PATTERN_SESSION_REBOOT] =
+		pattern_free(fixture->description.patterns[PATTERN_SESSION_REBOOT]);
+	fixture->description.patterns[PATTERN_SESSION_REBOOT] = compile("(a|aa)+[xy]");
+	make_again(fixture);
+	memset(line, 'a', sizeof(line));
+	memcpy(line + 60, "result=0\r\n", 11);
+	say(fixture, 0, line);
+	assert_int_equal(fixture->kinds[0], MATCH_LIMIT);
+	assert_told(fixture, "session_reboot@0");
+	say(fixture, 70, line);
+	say(fixture, 140, "the end\r\n");
+	say(fixture, 150, "Kernel panic - not syncing: x\r\n");
+	assert_told(fixture, "");
+}
+
+/* Each search stays below the limit of one line, and all together would take minutes. */
+static void the_time_of_all_searches_together_is_bounded(void **state)
+{
+	enum { LENGTH = 140, LINES = 5000 };
+	struct fixture *fixture = *state;
+	clock_t since = clock();
+	unsigned i;
+	char line[LENGTH + 3];
+
+	fixture->description.patterns[PATTERN_JOB_WARN] = compile("(.*)(.*)(.*)[xy]");
+	make_again(fixture);
+	memset(line, 'a', LENGTH);
+	memcpy(line + LENGTH, "\r\n", 3);
+	for (i = 0; i < LINES && fixture->count == 0; i++)
+		say(fixture, (uint64_t)i * sizeof(line), line);
+	/* One second is allowed; a sanitizer needs some more for the same. */
+	assert_true((clock() - since) / CLOCKS_PER_SEC < 10);
+	if (i < LINES)
+		assert_int_equal(fixture->kinds[0], MATCH_LIMIT);
+}
+
+static void many_ordinary_lines_are_within_the_time(void **state)
+{
+	struct fixture *fixture = *state;
+
+	/* No needle, so that each line is searched. */
+	fixture->description.patterns[PATTERN_JOB_WARN] = compile("(\\w+ )*[0-9]+:[0-9]+x$");
+	make_again(fixture);
+	for (unsigned i = 0; i < 100000; i++)
+		say(fixture, (uint64_t)i * 64, "some words of a line, with a time 12:30 in it\r\n");
+	assert_told(fixture, "");
+}
+
+static void a_pattern_without_needles_is_tried_on_every_line(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->description.patterns[PATTERN_JOB_WARN] = compile("^\\d+ \\w$");
+	fixture->description.patterns[PATTERN_JOB_FAIL] = compile("(?i)FAILED|^$");
+	make_again(fixture);
+	say(fixture, 0, "12 ab\r\n");
+	say(fixture, 10, "12 a\r\n");
+	say(fixture, 20, "\r\n");
+	assert_told(fixture, "job_warn@10 job_fail@20");
+	matcher_boot(&fixture->matcher);
+	say(fixture, 30, "it Failed\r\n");
+	assert_told(fixture, "job_fail@30");
 }
 
 int main(void)
@@ -221,6 +300,14 @@ int main(void)
 						tear_down),
 		cmocka_unit_test_setup_teardown(
 			kernel_faults_and_the_banner_are_noted_for_this_boot, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(behind_a_limit_nothing_is_tried_any_more, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(the_time_of_all_searches_together_is_bounded,
+						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(many_ordinary_lines_are_within_the_time, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_pattern_without_needles_is_tried_on_every_line,
+						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_pattern_over_its_limit_is_told_with_its_name,
 						set_up, tear_down),
 	};
