@@ -113,8 +113,28 @@ static int check_roots(const json_t *roots, struct error *err)
 	return 0;
 }
 
-static int download_into(struct sink *sink, const char *url, const json_t *roots, struct error *err)
+/* How patient a download is; what the request does not say is as the manual has it. */
+static void read_patience(struct download_limits *limits, const json_t *request)
 {
+	const json_t *stall = json_object_get(request, "stall_s");
+	const json_t *retry = json_object_get(request, "retry_ms");
+
+	*limits = (struct download_limits){
+		.connect_s = DOWNLOAD_CONNECT_S,
+		.stall_s = DOWNLOAD_STALL_S,
+		.retry_ms = DOWNLOAD_RETRY_MS,
+	};
+	if (json_integer_value(stall) > 0 && json_integer_value(stall) < DOWNLOAD_STALL_S)
+		limits->stall_s = (unsigned)json_integer_value(stall);
+	if (json_integer_value(retry) > 0 && json_integer_value(retry) < DOWNLOAD_RETRY_MS)
+		limits->retry_ms = (unsigned)json_integer_value(retry);
+}
+
+static int download_into(struct sink *sink, const char *url, const json_t *request,
+			 struct error *err)
+{
+	const json_t *roots = json_object_get(request, "file_roots");
+	struct download_limits limits;
 	close_ int fd = -1;
 	int r = sink_start(sink, err);
 
@@ -122,8 +142,12 @@ static int download_into(struct sink *sink, const char *url, const json_t *roots
 		return r;
 	if (!url)
 		return localfile_copy(FD_OTHER, sink, err);
-	if (!fileurl_is(url))
-		return download_url(url, sink, err);
+	if (!fileurl_is(url)) {
+		read_patience(&limits, request);
+		return download_url(url, sink, &limits, err);
+	}
+	if (!json_is_array(roots))
+		roots = NULL;
 	r = check_roots(roots, err);
 	if (r < 0)
 		return r;
@@ -138,15 +162,15 @@ static int do_download(const json_t *request, uint64_t *ret_size, const char **r
 {
 	const char *sha256 = json_string_value(json_object_get(request, "sha256"));
 	const char *url = json_string_value(json_object_get(request, "url"));
-	const json_t *roots = json_object_get(request, "file_roots");
 	struct sink sink = {
 		.fd = FD_FILE,
 		.max_bytes = get_limit(request, "max_bytes"),
+		.max_key = "limits.bucket",
 		.progress = answer_progress,
 	};
 	int r;
 
-	r = download_into(&sink, url, json_is_array(roots) ? roots : NULL, err);
+	r = download_into(&sink, url, request, err);
 	*ret_reason = is_disk_fault(r) ? "disk" : "download";
 	if (r < 0)
 		return r;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <nettle/version.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -34,13 +35,22 @@ static int write_part(struct sink *sink, const unsigned char *data, size_t lengt
 	return (int)n;
 }
 
+int sink_too_big(struct sink *sink)
+{
+	bool named = sink->max_key;
+
+	sink->r = error_set(&sink->error, -E2BIG, "more than %llu bytes%s%s%s",
+			    (unsigned long long)sink->max_bytes, named ? " (" : "",
+			    named ? sink->max_key : "", named ? ")" : "");
+	return sink->r;
+}
+
 int sink_write(struct sink *sink, const void *data, size_t length)
 {
 	const unsigned char *next = data;
 
 	if (sink->r == 0 && length > sink->max_bytes - sink->size)
-		sink->r = error_set(&sink->error, -E2BIG, "more than %llu bytes",
-				    (unsigned long long)sink->max_bytes);
+		(void)sink_too_big(sink);
 	while (sink->r == 0 && length > 0) {
 		int n = write_part(sink, next, length);
 

@@ -8,9 +8,11 @@ import resource
 import signal
 import socket
 import tarfile
+import time
 import unittest
+from email.utils import formatdate
 
-from tests.support.fetching import BODY, LATER, PATIENCE, Box, Fetch, Web, now
+from tests.support.fetching import BODY, LATER, PATIENCE, Box, Fetch, Turn, Web, now
 
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
@@ -32,7 +34,7 @@ class Case(unittest.TestCase):
             return Fetch('download', {'url': url, 'max_bytes': 1 << 20, **more}, {3: out}, env)
 
     def download(self, url, **more):
-        return self.start(url, **more).finish()[-1]
+        return self.start(url, **{'retry_ms': 10, **more}).finish()[-1]
 
     def assert_downloaded(self, answer, body=BODY):
         self.assertEqual(answer.get('ok'), True, answer)
@@ -96,9 +98,9 @@ class Download(Case):
         web = self.serve()
         limit = len(BODY) - 1
         self.assert_failed(self.download(web.url('ok'), max_bytes=limit), 'download',
-                           f'more than {limit} bytes')
+                           f'more than {limit} bytes (limits.bucket)')
         self.assert_failed(self.download(web.url('endless'), max_bytes=1 << 20), 'download',
-                           'more than 1048576 bytes')
+                           'more than 1048576 bytes (limits.bucket)')
         self.assertLessEqual(len(self.box.read('out')), 1 << 20)
         self.assert_downloaded(self.download(web.url('ok'), max_bytes=len(BODY)))
 
@@ -189,6 +191,117 @@ class Resume(Case):
         self.assert_failed(self.download(web.url('hopeless')), 'download',
                            f'http://{web.address}/hopeless: ')
         self.assertEqual(len(web.headers('hopeless')), 4)
+
+    def ranges(self, path):
+        return [headers.get('Range') for headers in self.web.headers(path)]
+
+    def plan(self, path, *turns):
+        self.web = getattr(self, 'web', None) or self.serve()
+        return self.web.plan(path, *turns)
+
+    def test_a_cut_at_any_byte_in_any_way_is_mended(self):
+        for how in ('close', 'reset'):
+            for cut in (0, 1, 16384, len(BODY) - 1):
+                path = f'{how}-{cut}'
+                with self.subTest(path=path):
+                    url = self.plan(path, Turn(cut=cut, how=how, ETag='"1"'), Turn(ETag='"1"'))
+                    self.assert_downloaded(self.download(url, sha256=SHA256))
+                    self.assertEqual(self.ranges(path),
+                                     [None, f'bytes={cut}-' if cut else None])
+
+    def test_a_stall_is_mended(self):
+        url = self.plan('stalls', Turn(cut=70000, how='stall', ETag='"1"'), Turn(ETag='"1"'))
+        self.assert_downloaded(self.download(url, sha256=SHA256, stall_s=1))
+        self.assertEqual(self.ranges('stalls'), [None, 'bytes=70000-'])
+
+    def test_a_byte_now_and_then_is_a_stall(self):
+        url = self.plan('drips', Turn(cut=70000, how='drip', ETag='"1"'),
+                        Turn(status=404))
+        self.assert_failed(self.download(url, stall_s=1), 'download', 'answered 404')
+        first = int(self.ranges('drips')[1].removeprefix('bytes=').rstrip('-'))
+        self.assertTrue(70000 < first < 70100, first)
+
+    def test_a_line_that_breaks_all_the_time_gets_there(self):
+        url = self.plan('often', *[Turn(cut=12000, ETag='"1"')] * 21, Turn(ETag='"1"'))
+        self.assert_downloaded(self.download(url, sha256=SHA256))
+        self.assertEqual(len(self.ranges('often')), 22)
+        # Not for ever: the server may do it on purpose.
+        url = self.plan('atoms', Turn(cut=1, ETag='"1"'))
+        self.assert_failed(self.download(url), 'download')
+        self.assertEqual(len(self.ranges('atoms')), 31)
+
+    def test_a_server_that_says_later_is_asked_again(self):
+        for status in (408, 429, 500, 502, 503, 504):
+            path = f'later-{status}'
+            url = self.plan(path, Turn(status=status, body=b'oops'), Turn(cut=5, ETag='"1"'),
+                            Turn(status=status), Turn(ETag='"1"'))
+            self.assert_downloaded(self.download(url, sha256=SHA256))
+            self.assertEqual(self.ranges(path), [None, None, 'bytes=5-', 'bytes=5-'])
+        url = self.plan('never', Turn(status=503))
+        self.assert_failed(self.download(url), 'download', 'the server answered 503')
+        self.assertEqual(len(self.ranges('never')), 4)
+        url = self.plan('no', Turn(status=501))
+        self.assert_failed(self.download(url), 'download', 'the server answered 501')
+        self.assertEqual(len(self.ranges('no')), 1)
+
+    def test_a_server_says_when_to_come_back(self):
+        url = self.plan('busy', Turn(status=503, Retry_After='1'), Turn())
+        began = now()
+        self.assert_downloaded(self.download(url))
+        self.assertGreaterEqual(now() - began, 1)
+
+    def test_a_range_of_something_else_is_never_taken(self):
+        part = BODY[5:]
+        for name, turn in (
+                ('place', Turn(206, body=part, ETag='"1"', Content_Range='bytes 0-9/262144')),
+                ('empty', Turn(206, body=b'', ETag='"1"', Content_Range='bytes 0-9/262144')),
+                ('tag', Turn(206, body=part, ETag='"2"', Content_Range='bytes 5-9/262144')),
+                ('total', Turn(206, body=part, ETag='"1"', Content_Range='bytes 5-9/262145')),
+                ('words', Turn(206, body=part, ETag='"1"', Content_Range='bytes five-9/x')),
+                ('range', Turn(206, body=part, ETag='"1"')),
+                ('whole', Turn(200, body=LATER, ETag='"1"'))):
+            with self.subTest(name=name):
+                url = self.plan(name, Turn(cut=5, ETag='"1"'), turn, Turn(body=LATER))
+                self.assert_downloaded(self.download(url), LATER)
+                self.assertEqual(self.ranges(name), [None, 'bytes=5-', None])
+
+    def test_a_range_may_be_shorter_than_asked_for(self):
+        some = Turn(206, body=BODY[5:99], ETag='"1"', Content_Range=f'bytes 5-98/{len(BODY)}')
+        url = self.plan('some', Turn(cut=5, ETag='"1"'), some, Turn(ETag='"1"'))
+        self.assert_downloaded(self.download(url, sha256=SHA256))
+        self.assertEqual(self.ranges('some'), [None, 'bytes=5-', 'bytes=99-'])
+
+    def test_a_weak_validator_is_none(self):
+        now_text, before = formatdate(time.time() + 5, usegmt=True), formatdate(0, usegmt=True)
+        for name, headers, used in (('weak', {'ETag': 'W/"1"'}, None),
+                                    ('young', {'Last_Modified': now_text}, None),
+                                    ('undated', {'Last_Modified': before, 'Date': None}, None),
+                                    ('old', {'Last_Modified': before}, before),
+                                    ('both', {'ETag': 'W/"1"', 'Last_Modified': before}, before)):
+            with self.subTest(name=name):
+                url = self.plan(name, Turn(cut=5, **headers), Turn(**headers))
+                self.assert_downloaded(self.download(url, sha256=SHA256))
+                self.assertEqual(self.web.headers(name)[1].get('If-Range'), used)
+
+    def test_a_redirect_is_followed_again(self):
+        self.plan('target', Turn(cut=5, ETag='"1"'), Turn(ETag='"1"'))
+        url = self.plan('link', Turn(302, body=b'elsewhere', Location='/target'))
+        self.assert_downloaded(self.download(url, sha256=SHA256))
+        self.assertEqual((len(self.ranges('link')), self.ranges('target')),
+                         (2, [None, 'bytes=5-']))
+
+    def test_answers_that_are_no_file_are_refused(self):
+        for status in (201, 204, 206, 300, 304):
+            body = b'' if status == 204 else b'x'
+            url = self.plan(f'odd-{status}', Turn(status=status, body=body))
+            self.assert_failed(self.download(url), 'download', f'the server answered {status}')
+            self.assertEqual(self.box.read('out'), b'')
+
+    def test_headers_without_end_are_refused(self):
+        web = self.serve()
+        self.assert_failed(self.download(web.url('boundless')), 'download',
+                           'more than 1048576 bytes of headers')
+        self.assert_failed(self.download(web.url('babble')), 'download', 'HTTP/0.9')
 
 
 class File(Case):

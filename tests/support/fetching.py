@@ -12,7 +12,9 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import tempfile
+import termios
 import threading
 import time
 
@@ -23,6 +25,62 @@ PATIENCE = 30.0
 
 BODY = bytes(range(256)) * 1024  # 256 KiB
 LATER = bytes(reversed(range(256))) * 1024
+
+
+class Turn:
+    """How one request is answered: by status or, without one, as a server that knows ranges does;
+    cut is the number of bytes after which the connection ends in one of the ways of `how`.
+    """
+
+    def __init__(self, status=None, cut=None, how='close', body=BODY, ranges=True, **headers):
+        self.status, self.cut, self.how, self.body = status, cut, how, body
+        self.ranges = ranges
+        self.headers = {key.replace('_', '-'): value for key, value in headers.items()}
+
+    def answer(self, handler):
+        status, headers, body = self.status, {'Content-Length': str(len(self.body))}, self.body
+        asked = handler.headers['Range']
+        tag = handler.headers['If-Range']
+        named = tag is None or tag in self.headers.values()
+        if status is None and asked and self.ranges and named:
+            status, first = 206, int(asked.removeprefix('bytes=').partition('-')[0])
+            headers['Content-Range'] = f'bytes {first}-{len(body) - 1}/{len(body)}'
+            body = body[first:]
+            headers['Content-Length'] = str(len(body))
+        handler.send_response_only(status or 200)
+        for key, value in {'Date': handler.date_time_string(), **headers, **self.headers}.items():
+            if value is not None:
+                handler.send_header(key, value)
+        handler.end_headers()
+        handler.wfile.write(body[:self.cut])
+        if self.cut is not None:
+            getattr(self, 'end_by_' + self.how)(handler)
+
+    @staticmethod
+    def end_by_close(handler):
+        handler.close_connection = True
+
+    @staticmethod
+    def end_by_reset(handler):
+        # What is on its way has arrived: a reset may overtake it.
+        while handler.unsent() and not handler.server.web.over.wait(0.001):
+            pass
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        os.close(handler.connection.detach())
+        handler.close_connection = True
+
+    @staticmethod
+    def end_by_stall(handler):
+        handler.server.web.over.wait(PATIENCE)
+        handler.close_connection = True
+
+    @staticmethod
+    def end_by_drip(handler):
+        """A byte now and then, so that the connection lives."""
+        with contextlib.suppress(OSError):
+            while not handler.server.web.over.wait(0.2):
+                handler.wfile.write(b'x')
+        handler.close_connection = True
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,7 +99,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with web.lock:
             web.seen.append((self.path, dict(self.headers.items())))
             visit = web.visits[self.path] = web.visits.get(self.path, 0) + 1
-        getattr(self, 'get_' + name, self.get_missing)(visit)
+            turns = web.turns.get(self.path)
+        if turns:
+            turns[min(visit, len(turns)) - 1].answer(self)
+        else:
+            getattr(self, 'get_' + name, self.get_missing)(visit)
+
+    def unsent(self):
+        return struct.unpack('i', fcntl.ioctl(self.connection, termios.TIOCOUTQ, bytes(4)))[0]
 
     def give(self, body, status=200, length=None, **headers):
         self.send_response(status)
@@ -68,6 +133,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def get_moved(self, visit):
         self.give(b'', 302, Location='/ok')
+
+    def get_boundless(self, visit):
+        self.wfile.write(b'HTTP/1.1 200 OK\r\n')
+        with contextlib.suppress(OSError):
+            while not self.server.web.over.is_set():
+                self.wfile.write(b'X-Nothing: ' + b'x' * 8000 + b'\r\n')
+        self.close_connection = True
+
+    def get_babble(self, visit):
+        self.wfile.write(b'what do you want?\r\n')
+        self.close_connection = True
 
     def get_loop(self, visit):
         self.give(b'', 302, Location='/loop')
@@ -144,7 +220,7 @@ class Web:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.seen, self.visits = [], {}
+        self.seen, self.visits, self.turns = [], {}, {}
         self.stalled, self.left = threading.Semaphore(0), threading.Semaphore(0)
         self.over = threading.Event()
         self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
@@ -156,6 +232,11 @@ class Web:
 
     def url(self, path, userinfo=''):
         return f'http://{userinfo}{self.address}/{path}'
+
+    def plan(self, path, *turns):
+        """Answers requests for /path one after the other, and as the last one from then on."""
+        self.turns['/' + path] = turns
+        return self.url(path)
 
     def headers(self, path):
         with self.lock:
