@@ -315,7 +315,7 @@ static void cancel(struct http_request *request, struct daemon *daemon, struct j
 	}
 	text = http_request_body(request, &length);
 	body = text && length > 0 ? json_loadb(text, length, 0, NULL) : NULL;
-	api_peer_name(request, name);
+	api_peer_name(daemon, request, name);
 	call = malloc(sizeof(*call));
 	if (!call) {
 		http_reply_error(request, 500, "out of memory");

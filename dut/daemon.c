@@ -22,6 +22,7 @@
 #include "dut/api.h"
 #include "dut/board.h"
 #include "dut/submit.h"
+#include "dut/users.h"
 #include "dut/worker.h"
 
 static const uint64_t SAVE_RETRY_US = 1000000;
@@ -41,6 +42,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	while (!list_empty(&daemon->boards))
 		board_free(CONTAINER_OF(daemon->boards.previous, struct board, link));
 	daemon->worker = worker_free(daemon->worker);
+	daemon->users = users_free(daemon->users);
 	while (!list_empty(&daemon->jobs))
 		job_free(CONTAINER_OF(daemon->jobs.previous, struct job, link));
 	config_free(daemon->config);
@@ -327,6 +329,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 		r = load_jobs(daemon, err);
 	if (r >= 0)
 		r = worker_new(&daemon->worker, event, err);
+	if (r >= 0)
+		r = users_new(&daemon->users, event, err);
 	if (r >= 0)
 		r = open_boards(daemon, err);
 	if (r < 0)

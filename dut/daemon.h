@@ -14,6 +14,7 @@
 
 struct board;
 struct http_server;
+struct users;
 struct worker;
 
 struct daemon_options {
@@ -30,6 +31,7 @@ struct daemon {
 	uint64_t next_id; /* of the next job */
 	uint64_t started_realtime_us;
 	struct worker *worker;
+	struct users *users;
 	struct http_server *http;
 	sd_event_source *stop_timer; /* set while it stops */
 	sd_event_source *retry;	     /* daemon_retry() */

@@ -471,7 +471,7 @@ void submit_handle(struct http_request *request, void *data)
 	submission->daemon = daemon;
 	submission->request = request;
 	submission->owner_uid = peer->uid;
-	api_peer_name(request, submission->owner);
+	api_peer_name(daemon, request, submission->owner);
 	list_append(&daemon->submissions, &submission->link);
 	http_request_on_gone(request, on_gone, submission);
 
