@@ -332,10 +332,10 @@ static int on_ready(sd_event_source *source, int fd, uint32_t events, void *data
  * libraries need. */
 static char **make_environment(const char *libexec_dir)
 {
-	static const char *const kept[] = { "PATH",	    "LANG",	     "TZ",
-					    "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS",
-					    "http_proxy",   "https_proxy",   "no_proxy",
-					    "DUT_SANDBOX" };
+	static const char *const kept[] = { "PATH",	     "LANG",	      "TZ",
+					    "ASAN_OPTIONS",  "UBSAN_OPTIONS", "LSAN_OPTIONS",
+					    "http_proxy",    "https_proxy",   "no_proxy",
+					    "SSL_CERT_FILE", "SSL_CERT_DIR",  "DUT_SANDBOX" };
 	char **environment = calloc(ARRAY_SIZE(kept) + 2, sizeof(*environment));
 	size_t count = 0;
 

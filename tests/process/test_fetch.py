@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import resource
+import shutil
 import signal
 import socket
 import tarfile
@@ -12,7 +13,8 @@ import time
 import unittest
 from email.utils import formatdate
 
-from tests.support.fetching import BODY, LATER, PATIENCE, Box, Fetch, Turn, Web, now
+from tests.support.fetching import (BODY, LATER, PATIENCE, Authority, Box, Fetch, Turn, Web,
+                                    now)
 
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
@@ -24,8 +26,8 @@ class Case(unittest.TestCase):
         self.box = Box()
         self.addCleanup(self.box.close)
 
-    def serve(self):
-        web = Web()
+    def serve(self, tls=None):
+        web = Web(tls)
         self.addCleanup(web.close)
         return web
 
@@ -302,6 +304,62 @@ class Resume(Case):
         self.assert_failed(self.download(web.url('boundless')), 'download',
                            'more than 1048576 bytes of headers')
         self.assert_failed(self.download(web.url('babble')), 'download', 'HTTP/0.9')
+
+
+@unittest.skipUnless(shutil.which('openssl'), 'openssl is not installed')
+class Tls(Case):
+    def setUp(self):
+        super().setUp()
+        self.lab = Authority(self.box.path)
+        self.trust = {'SSL_CERT_FILE': self.lab.file, 'SSL_CERT_DIR': '/nowhere'}
+
+    def get(self, url, env, **more):
+        return self.start(url, env, retry_ms=10, **more).finish()[-1]
+
+    def test_a_certificate_of_the_lab_is_taken_where_the_gateway_trusts_it(self):
+        web = self.serve(self.lab.context())
+        self.assert_downloaded(self.get(web.url('ok'), self.trust, sha256=SHA256))
+        plain = self.serve()
+        url = plain.plan('over', Turn(302, Location=web.url('ok')))
+        self.assert_downloaded(self.get(url, self.trust))
+
+    def test_a_transfer_that_broke_goes_on(self):
+        web = self.serve(self.lab.context())
+        url = web.plan('cut', Turn(cut=70000, ETag='"1"'), Turn(ETag='"1"'))
+        self.assert_downloaded(self.get(url, self.trust, sha256=SHA256))
+        self.assertEqual(web.headers('cut')[1]['Range'], 'bytes=70000-')
+
+    def test_a_certificate_that_nobody_vouches_for_is_refused(self):
+        web = self.serve(self.lab.context())
+        self.box.write('.curlrc', b'insecure\n')
+        os.mkdir(self.box.at('rival'))
+        rival = Authority(self.box.at('rival'))
+        for env in ({}, {'HOME': self.box.path, 'CURL_HOME': self.box.path},
+                    {'SSL_CERT_FILE': rival.file, 'SSL_CERT_DIR': '/nowhere'}):
+            self.assert_failed(self.get(web.url('ok'), env), 'download',
+                               f'https://{web.address}/ok: this gateway does not trust the '
+                               "server's certificate: ", 'certificate')
+            self.assertEqual(self.box.read('out'), b'')
+        self.assertEqual(web.seen, [])
+
+    def test_a_certificate_for_another_server_or_time_is_refused(self):
+        for name, context, text in (
+                ('other', self.lab.context('other', 'DNS:files.example'), 'subject name'),
+                ('old', self.lab.context('old', days=-1), 'expired')):
+            web = self.serve(context)
+            self.assert_failed(self.get(web.url('ok'), self.trust), 'download',
+                               "does not trust the server's certificate", text)
+            self.assertEqual(web.seen, [], name)
+
+    def test_a_trust_store_that_is_not_there_is_named(self):
+        web = self.serve(self.lab.context())
+        missing = self.box.at('missing.pem')
+        self.assert_failed(self.get(web.url('ok'), {'SSL_CERT_FILE': missing}), 'download',
+                           missing)
+
+    def test_what_is_no_tls_is_told(self):
+        web = self.serve()
+        self.assert_failed(self.get(f'https://{web.address}/ok', self.trust), 'download', 'SSL')
 
 
 class File(Case):

@@ -12,7 +12,9 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import struct
+import subprocess
 import tempfile
 import termios
 import threading
@@ -90,7 +92,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def handle(self):
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             super().handle()
 
     def do_GET(self):
@@ -215,10 +217,45 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-class Web:
-    """A server on loopback. stalled and left are released at /stall."""
+class Authority:
+    """A certificate authority of a lab, in a folder; made by openssl(1)."""
 
-    def __init__(self):
+    EXTENSIONS = 'basicConstraints=critical,CA:{ca}\nsubjectAltName={names}\n'
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.file = self.at('ca.pem')
+        self.openssl('req', '-x509', *self.new_key('ca'), '-subj', '/CN=a lab', '-days', '9',
+                     '-out', self.file)
+
+    def at(self, name):
+        return os.path.join(self.folder, name)
+
+    def openssl(self, *arguments):
+        subprocess.run(['openssl', *arguments], check=True, capture_output=True)
+
+    def new_key(self, name):
+        return ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
+                '-keyout', self.at(f'{name}.key')]
+
+    def context(self, name='good', names='IP:127.0.0.1', days=9):
+        """Of a server with a certificate for these names; of the past when days is negative."""
+        with open(self.at('extensions'), 'w', encoding='utf-8') as file:
+            file.write(self.EXTENSIONS.format(ca='FALSE', names=names))
+        self.openssl('req', '-new', *self.new_key(name), '-subj', f'/CN={name}',
+                     '-out', self.at(f'{name}.csr'))
+        self.openssl('x509', '-req', '-in', self.at(f'{name}.csr'), '-CA', self.file,
+                     '-CAkey', self.at('ca.key'), '-CAcreateserial', '-days', str(days),
+                     '-extfile', self.at('extensions'), '-out', self.at(f'{name}.pem'))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.at(f'{name}.pem'), self.at(f'{name}.key'))
+        return context
+
+
+class Web:
+    """A server on loopback. stalled and left are released at /stall. With an ssl context: https."""
+
+    def __init__(self, tls=None):
         self.lock = threading.Lock()
         self.seen, self.visits, self.turns = [], {}, {}
         self.stalled, self.left = threading.Semaphore(0), threading.Semaphore(0)
@@ -226,12 +263,17 @@ class Web:
         self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         self.server.daemon_threads = True
         self.server.web = self
+        self.scheme = 'https' if tls else 'http'
+        if tls:
+            # The handshake is each connection's own business, in its thread.
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True,
+                                                 do_handshake_on_connect=False)
         self.address = '127.0.0.1:%d' % self.server.server_port
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self.thread.start()
 
     def url(self, path, userinfo=''):
-        return f'http://{userinfo}{self.address}/{path}'
+        return f'{self.scheme}://{userinfo}{self.address}/{path}'
 
     def plan(self, path, *turns):
         """Answers requests for /path one after the other, and as the last one from then on."""
