@@ -12,6 +12,8 @@
 #include <systemd/sd-journal.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 enum { MAX_LINE = 1024 };
 
 static struct {
@@ -48,22 +50,6 @@ static bool stderr_is_journal(void)
 		}
 	}
 	return log_state.to_journal;
-}
-
-/* Bytes that would move a terminal's cursor or forge a line become \xNN. */
-static void make_printable(char *out, size_t size, const char *text)
-{
-	size_t used = 0;
-
-	for (; *text && used + 5 < size; text++) {
-		unsigned char byte = (unsigned char)*text;
-
-		if (byte < 0x20 || byte == 0x7f)
-			used += (size_t)snprintf(out + used, size - used, "\\x%02x", byte);
-		else
-			out[used++] = (char)byte;
-	}
-	out[used] = '\0';
 }
 
 static void write_line(int level, const char *board, uint64_t job, const char *text)
@@ -105,7 +91,7 @@ printf_(4, 0) static void log_line(int level, const char *board, uint64_t job, c
 		return;
 
 	(void)vsnprintf(raw, sizeof(raw), format, arguments);
-	make_printable(text, sizeof(text), raw);
+	(void)text_show(text, sizeof(text), raw);
 	if (log_state.sink)
 		log_state.sink(level, board, job, text, log_state.data);
 	else if (stderr_is_journal())

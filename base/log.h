@@ -9,8 +9,8 @@
 /*
  * Log lines of a daemon: to the journal with the fields BOARD= and JOB= when stderr is the journal,
  * else to stderr, with the <N> prefix of sd-daemon(3) when stderr is not a terminal. Sentences,
- * lower case, no full stop. Control characters in the text are written as \xNN, whatever the caller
- * passes.
+ * lower case, no full stop. Bytes that are no UTF-8, control characters and those that set the
+ * direction of writing are written as \xNN, whatever the caller passes.
  */
 
 typedef void (*log_sink_fn)(int level, const char *board, uint64_t job, const char *text,

@@ -188,6 +188,19 @@ int text_to_size(uint64_t *ret_bytes, const char *text, struct error *err)
 	return 0;
 }
 
+const char *text_format_size(char *buffer, size_t size, uint64_t bytes)
+{
+	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
+	size_t unit = 0;
+
+	while (bytes > 0 && bytes % 1024 == 0 && unit + 1 < ARRAY_SIZE(units)) {
+		bytes /= 1024;
+		unit++;
+	}
+	(void)snprintf(buffer, size, "%" PRIu64 " %s", bytes, units[unit]);
+	return buffer;
+}
+
 const char *text_format_duration(char *buffer, size_t size, uint64_t duration_us)
 {
 	static const char letters[] = "dhms";
@@ -276,13 +289,26 @@ size_t text_whole_utf8(const char *text, size_t length)
 	return behind + 1 < need ? length - 1 - behind : length;
 }
 
+/*
+ * Characters that move what stands around them on a terminal: controls (C0, DEL, C1), line ends,
+ * and those that set the direction of writing.
+ *
+ * Source: Unicode 15, chapter 23.2 and 23.4, and UAX #9.
+ */
+static bool is_printable_code(uint32_t code)
+{
+	return code >= 0x20 && (code < 0x7f || code >= 0xa0) && code != 0x61c && code != 0x200e &&
+	       code != 0x200f && !(code >= 0x2028 && code <= 0x202e) &&
+	       !(code >= 0x2066 && code <= 0x2069);
+}
+
 bool text_is_printable(const char *text, size_t length)
 {
 	while (length > 0) {
 		uint32_t code = 0;
 		size_t used = text_decode_utf8(&code, text, length);
 
-		if (used == 0 || code < 0x20 || (code >= 0x7f && code < 0xa0))
+		if (used == 0 || !is_printable_code(code))
 			return false;
 		text += used;
 		length -= used;
@@ -387,5 +413,33 @@ const char *text_escape(char *buffer, size_t size, const char *bytes, size_t len
 			cut = used;
 	}
 	buffer[used] = '\0';
+	return buffer;
+}
+
+const char *text_show(char *buffer, size_t size, const char *text)
+{
+	size_t used = 0, length = strlen(text);
+
+	while (length > 0) {
+		uint32_t code = 0;
+		size_t n = text_decode_utf8(&code, text, length);
+		bool plain = n > 0 && is_printable_code(code);
+
+		if (n == 0)
+			n = 1;
+		if (used + (plain ? n : 4 * n) >= size)
+			break;
+		if (plain)
+			memcpy(buffer + used, text, n);
+		else
+			for (size_t i = 0; i < n; i++)
+				(void)snprintf(buffer + used + 4 * i, 5, "\\x%02x",
+					       (unsigned char)text[i]);
+		used += plain ? n : 4 * n;
+		text += n;
+		length -= n;
+	}
+	if (size > 0)
+		buffer[used] = '\0';
 	return buffer;
 }

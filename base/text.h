@@ -24,6 +24,11 @@ int text_to_duration_us(uint64_t *ret_us, const char *text, struct error *err);
 /* Parses a size in bytes: a plain number or one followed by KiB, MiB, GiB, TiB, kB, MB, GB, TB. */
 int text_to_size(uint64_t *ret_bytes, const char *text, struct error *err);
 
+/* Writes a size in the largest unit of 1024 that it is a whole number of: "1 MiB", "1500 bytes".
+ * Returns buffer. */
+enum { TEXT_SIZE_SIZE = 32 };
+const char *text_format_size(char *buffer, size_t size, uint64_t bytes);
+
 /* Writes a duration as a person would say it: "250ms", "30s", "10m", "1h 30m". Returns buffer. */
 const char *text_format_duration(char *buffer, size_t size, uint64_t duration_us);
 
@@ -42,8 +47,8 @@ size_t text_decode_utf8(uint32_t *ret_code, const char *text, size_t length);
  * that was cut. */
 size_t text_whole_utf8(const char *text, size_t length);
 
-/* Whether these bytes are valid UTF-8 without control characters (tab and line feed are control
- * characters). */
+/* Whether these bytes are valid UTF-8 without characters that move others: controls (tab and line
+ * feed are some), line ends, and those that set the direction of writing. */
 bool text_is_printable(const char *text, size_t length);
 
 /*
@@ -58,3 +63,7 @@ const char *text_nearest(const char *word, const char *const *known);
  * does not fit ends in "...". Returns buffer.
  */
 const char *text_escape(char *buffer, size_t size, const char *bytes, size_t length);
+
+/* The same, but leaves what is printable UTF-8 as it is; a text that does not fit is cut. Others
+ * become \xNN. */
+const char *text_show(char *buffer, size_t size, const char *text);

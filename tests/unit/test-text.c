@@ -177,6 +177,10 @@ static void printable_is_utf8_without_control_characters(void **state)
 		"\xe0\x80\x80",
 		"\xf0\x80\x80\x80",
 		"a\xe2\x82",
+		"\xe2\x80\xa8",
+		"\xe2\x80\xae",
+		"\xe2\x81\xa6",
+		"\xd8\x9c",
 	};
 
 	(void)state;
@@ -210,6 +214,37 @@ static void a_cut_character_is_left_out(void **state)
 	assert_kept("\x80\x80\x80\x80\x80", 5);
 	assert_kept("\x80", 1);
 	assert_kept("\xc3\xa4\x80", 3);
+}
+
+static void what_is_shown_moves_no_cursor(void **state)
+{
+	char text[64], small[8];
+
+	(void)state;
+	assert_string_equal(text_show(text, sizeof(text), "plain \xc3\xa9"), "plain \xc3\xa9");
+	assert_string_equal(text_show(text, sizeof(text), "a\x1b[2J\n\xff"), "a\\x1b[2J\\x0a\\xff");
+	assert_string_equal(text_show(text, sizeof(text),
+				      "\xe2\x80\xae"
+				      "x"),
+			    "\\xe2\\x80\\xaex");
+	/* What does not fit is left out as a whole. */
+	assert_string_equal(text_show(small, sizeof(small), "1234567890"), "1234567");
+	assert_string_equal(text_show(small, sizeof(small), "123456\xc3\xa9"), "123456");
+	assert_string_equal(text_show(small, sizeof(small), "1234\x1b"), "1234");
+	assert_string_equal(text_show(small, 1, "1"), "");
+}
+
+static void a_size_is_said_in_its_largest_unit(void **state)
+{
+	char text[TEXT_SIZE_SIZE];
+
+	(void)state;
+	assert_string_equal(text_format_size(text, sizeof(text), 1 << 20), "1 MiB");
+	assert_string_equal(text_format_size(text, sizeof(text), 1500), "1500 bytes");
+	assert_string_equal(text_format_size(text, sizeof(text), UINT64_C(4) << 30), "4 GiB");
+	assert_string_equal(text_format_size(text, sizeof(text), 0), "0 bytes");
+	assert_string_equal(text_format_size(text, sizeof(text), UINT64_MAX),
+			    "18446744073709551615 bytes");
 }
 
 static void the_nearest_word_is_found_or_none(void **state)
@@ -262,6 +297,8 @@ int main(void)
 		cmocka_unit_test(names_are_letters_digits_and_three_marks),
 		cmocka_unit_test(printable_is_utf8_without_control_characters),
 		cmocka_unit_test(a_cut_character_is_left_out),
+		cmocka_unit_test(what_is_shown_moves_no_cursor),
+		cmocka_unit_test(a_size_is_said_in_its_largest_unit),
 		cmocka_unit_test(the_nearest_word_is_found_or_none),
 		cmocka_unit_test(foreign_bytes_are_written_as_ascii),
 	};
