@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/http-internal.h"
+#include "base/text.h"
 
 /*
  * A body goes into memory or, as parts of a form, into unlinked files. Whatever is wrong with it
@@ -68,19 +69,29 @@ static void refuse_storage(struct http_request *request, int number)
 			 "cannot store the upload: %s", strerror(number));
 }
 
-/* False when memory ran out. */
-static bool append_text(struct http_upload *upload, const char *data, size_t size)
+/* False when memory ran out, or too much of it is held: that is answered. */
+static bool append_text(struct http_request *request, struct http_upload *upload, const char *data,
+			size_t size)
 {
 	size_t needed = (size_t)upload->length + size + 1;
 
 	if (needed > upload->size) {
 		size_t bigger = upload->size * 2 > needed ? upload->size * 2 : needed;
-		char *text = realloc(upload->text, bigger < MIN_BUFFER ? MIN_BUFFER : bigger);
+		char *text;
 
-		if (!text)
+		if (bigger < MIN_BUFFER)
+			bigger = MIN_BUFFER;
+		if (!http_limits_hold(request, bigger - upload->size)) {
+			http_limits_refuse_memory(request);
 			return false;
+		}
+		text = realloc(upload->text, bigger);
+		if (!text) {
+			request->broken = true;
+			return false;
+		}
 		upload->text = text;
-		upload->size = bigger < MIN_BUFFER ? MIN_BUFFER : bigger;
+		upload->size = bigger;
 	}
 	if (size > 0)
 		memcpy(upload->text + upload->length, data, size);
@@ -129,6 +140,7 @@ static const struct http_part *find_part(const struct http_request *request, con
 static void add_to_part(struct http_request *request, const struct http_part *part,
 			struct http_upload *upload, const char *data, uint64_t offset, size_t size)
 {
+	char size_text[TEXT_SIZE_SIZE];
 	int r;
 
 	if (upload->seen && offset != upload->length) {
@@ -138,14 +150,13 @@ static void add_to_part(struct http_request *request, const struct http_part *pa
 	}
 	upload->seen = true;
 	if (size > part->max_bytes - upload->length) {
-		http_reply_error(request, MHD_HTTP_CONTENT_TOO_LARGE,
-				 "part '%s' is longer than %s (%" PRIu64 " bytes)", part->name,
-				 part->limit, part->max_bytes);
+		http_reply_error(request, MHD_HTTP_CONTENT_TOO_LARGE, "%s is larger than %s (%s)",
+				 part->what, part->limit,
+				 text_format_size(size_text, sizeof(size_text), part->max_bytes));
 		return;
 	}
 	if (!part->to_file) {
-		if (!append_text(upload, data, size))
-			request->broken = true;
+		(void)append_text(request, upload, data, size);
 		return;
 	}
 	r = append_file(upload, request->connection->server->config.upload_dir_fd, data, size);
@@ -196,6 +207,7 @@ static void begin_form(struct http_request *request, uint64_t length)
 	static const char type[] = MHD_HTTP_POST_ENCODING_MULTIPART_FORMDATA;
 	const char *asked = http_request_header(request, MHD_HTTP_HEADER_CONTENT_TYPE);
 	const struct http_part *parts = request->route->parts, *largest;
+	char size_text[TEXT_SIZE_SIZE];
 	size_t n_parts = 0;
 
 	if (!asked || strncasecmp(asked, type, strlen(type)) != 0) {
@@ -204,10 +216,11 @@ static void begin_form(struct http_request *request, uint64_t length)
 		return;
 	}
 	if (length != UINT64_MAX && length > form_limit(parts, &largest)) {
-		http_reply_error(request, MHD_HTTP_CONTENT_TOO_LARGE,
-				 "a form of %" PRIu64 " bytes is longer than %s (%" PRIu64
-				 " bytes)",
-				 length, largest->limit, largest->max_bytes);
+		http_reply_error(
+			request, MHD_HTTP_CONTENT_TOO_LARGE,
+			"a form of %" PRIu64 " bytes is larger than %s (%s)", length,
+			largest->limit,
+			text_format_size(size_text, sizeof(size_text), largest->max_bytes));
 		return;
 	}
 	while (parts[n_parts].name)
@@ -228,7 +241,7 @@ static void begin_form(struct http_request *request, uint64_t length)
 static void refuse_length(struct http_request *request)
 {
 	http_reply_error(request, MHD_HTTP_CONTENT_TOO_LARGE,
-			 "the body is longer than max_body_bytes (%zu bytes)",
+			 "the body is longer than %zu bytes, which is the limit",
 			 request->connection->server->config.max_body_bytes);
 }
 
@@ -242,8 +255,8 @@ void http_body_begin(struct http_request *request)
 	else if (length != UINT64_MAX &&
 		 length > request->connection->server->config.max_body_bytes)
 		refuse_length(request);
-	else if (!append_text(&request->body, NULL, 0))
-		request->broken = true;
+	else
+		(void)append_text(request, &request->body, NULL, 0);
 }
 
 void http_body_add(struct http_request *request, const char *data, size_t size)
@@ -256,8 +269,8 @@ void http_body_add(struct http_request *request, const char *data, size_t size)
 	}
 	if (size > request->connection->server->config.max_body_bytes - request->body.length)
 		refuse_length(request);
-	else if (!append_text(&request->body, data, size))
-		request->broken = true;
+	else
+		(void)append_text(request, &request->body, data, size);
 }
 
 void http_body_end(struct http_request *request)

@@ -17,6 +17,7 @@ struct MHD_Response;
 enum {
 	HTTP_MAX_SEGMENTS = 16, /* of a path */
 	HTTP_MAX_QUERIES = 16,	/* arguments behind the '?' */
+	HTTP_MIN_PACE = 16384,	/* bytes of a body in each idle_timeout_s */
 };
 
 /* Bytes of a refused body that are read and dropped, so that its sender comes to read the answer.
@@ -26,14 +27,17 @@ enum {
 struct http_server {
 	struct http_config config; /* listen_fd: -1 when it does not listen any more */
 	struct MHD_Daemon *mhd;
-	sd_event_source *listen_source; /* accepts */
-	sd_event_source *retry_source;	/* accepts again after a lack of fds or memory */
-	sd_event_source *run_source;	/* MHD's epoll */
-	sd_event_source *soon_source;	/* MHD has work that no fd tells of */
-	sd_event_source *timer_source;	/* MHD's next timeout */
-	uint64_t timer_us;		/* when that is; UINT64_MAX: never */
-	unsigned n_connections;
-	struct list connections;	   /* of http_connection.link */
+	sd_event_source *listen_source;	  /* accepts */
+	sd_event_source *retry_source;	  /* accepts again after a lack of fds or memory */
+	sd_event_source *run_source;	  /* MHD's epoll */
+	sd_event_source *soon_source;	  /* MHD has work that no fd tells of */
+	sd_event_source *timer_source;	  /* MHD's next timeout */
+	uint64_t timer_us;		  /* when that is; UINT64_MAX: never */
+	sd_event_source *deadline_source; /* the next client that takes too long */
+	uint64_t deadline_us;		  /* when; UINT64_MAX: none */
+	uint64_t held_bytes;		  /* of bodies and answers in memory */
+	unsigned n_leaving;	 /* connections that we have shut down, and MHD has not closed */
+	struct list connections; /* of http_connection.link */
 	struct http_connection *accepting; /* not yet MHD's */
 	bool running;			   /* in MHD_run(): handlers may run */
 };
@@ -44,6 +48,10 @@ struct http_connection {
 	struct MHD_Connection *mhd;
 	struct http_request *request; /* the present one */
 	struct http_peer peer;
+	int fd;			/* MHD's */
+	uint64_t head_since_us; /* CLOCK_MONOTONIC: accepted, or the last answer was out */
+	unsigned refused;	/* the status that each request gets, or 0 */
+	bool leaving;		/* shut down by us */
 	sd_event_source *watch; /* sees the client leave while MHD does not look */
 	bool suspended;		/* and not resumed since */
 	bool left;		/* the client has closed its socket */
@@ -77,11 +85,15 @@ struct http_request {
 	struct http_query queries[HTTP_MAX_QUERIES];
 	unsigned n_queries;
 	const char *malformed; /* what is wrong with the target, or NULL */
+	bool ambiguous;	       /* where its body ends: nothing more is read */
 
 	struct http_upload body;
 	struct http_upload *uploads; /* one for each of route->parts */
 	struct MHD_PostProcessor *form;
 	uint64_t dropped; /* bytes of a refused body */
+	uint64_t held_bytes;
+	bool has_body;
+	uint64_t pace_since_us, pace_bytes; /* of the body */
 
 	bool begun; /* the headers were looked at */
 	bool asked; /* the handler has run */
@@ -138,3 +150,32 @@ void http_reply_forget(struct http_request *request);
 /* Writes an error reply straight to the socket, for a connection that will be closed in the middle
  * of its body. */
 void http_reply_raw(const struct http_request *request);
+
+/* ---- http-limits.c ---- */
+
+int http_limits_init(struct http_server *server);
+void http_limits_done(struct http_server *server);
+
+/* Whether another client may be accepted now; how many connections there can be at once. */
+bool http_limits_accepts(const struct http_server *server);
+unsigned http_limits_capacity(const struct http_config *config);
+
+/* Gives a new connection a place, or notes that its request is to be refused. False when it cannot
+ * even be answered. */
+bool http_limits_admit(struct http_connection *connection);
+
+/* Replies to the request of a connection that has no place. */
+void http_limits_refuse(struct http_request *request);
+
+/* Whether the route has room for one more; else it is answered. */
+bool http_limits_admit_request(struct http_request *request);
+
+/* Counts memory that the request needs until it is freed; false when there is too much of it. */
+bool http_limits_hold(struct http_request *request, size_t size);
+void http_limits_release(struct http_request *request);
+void http_limits_refuse_memory(struct http_request *request);
+
+/* The client's time runs: to the head of its next request; for a body. */
+void http_limits_watch(struct http_connection *connection);
+void http_limits_watch_head(struct http_connection *connection);
+void http_limits_watch_body(struct http_request *request);

@@ -82,9 +82,14 @@ static void answer(struct http_request *request, unsigned status, const char *co
 void http_reply(struct http_request *request, unsigned status, const char *content_type,
 		const void *body, size_t length)
 {
-	void *copy = malloc(length + 1);
 	struct MHD_Response *response = NULL;
+	void *copy;
 
+	if (!http_limits_hold(request, length)) {
+		http_limits_refuse_memory(request);
+		return;
+	}
+	copy = malloc(length + 1);
 	if (copy) {
 		if (length > 0)
 			memcpy(copy, body, length);

@@ -128,6 +128,7 @@ struct http_request *http_request_free(struct http_request *request)
 		MHD_destroy_response(request->response);
 	http_reply_forget(request);
 	http_body_free(request);
+	http_limits_release(request);
 	request->connection->request = NULL;
 	free(request->path);
 	free(request->decoded);
@@ -204,8 +205,51 @@ static void refuse(struct http_request *request)
 			 request->path, allow, request->method);
 }
 
+struct framing {
+	unsigned lengths, encodings;
+	bool chunked;
+};
+
+static enum MHD_Result note_framing(void *cls, enum MHD_ValueKind kind, const char *name,
+				    const char *value)
+{
+	struct framing *framing = cls;
+
+	(void)kind;
+	if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0)
+		framing->lengths++;
+	if (strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
+		framing->encodings++;
+		framing->chunked = value && strcasecmp(value, "chunked") == 0;
+	}
+	return MHD_YES;
+}
+
+/*
+ * A body that two readers could see end at different places is not read at all.
+ *
+ * Source: RFC 9112, section 6.3.
+ */
+static void check_framing(struct http_request *request)
+{
+	struct framing framing = { 0 };
+
+	(void)MHD_get_connection_values(request->connection->mhd, MHD_HEADER_KIND, note_framing,
+					&framing);
+	if (framing.encodings > 0 && framing.lengths > 0)
+		request->malformed = "there is a Content-Length beside a Transfer-Encoding";
+	else if (framing.lengths > 1)
+		request->malformed = "there are several Content-Lengths";
+	else if (framing.encodings > 1 || (framing.encodings > 0 && !framing.chunked))
+		request->malformed = "the Transfer-Encoding is not chunked";
+	else
+		return;
+	request->ambiguous = true;
+}
+
 void http_request_route(struct http_request *request)
 {
+	check_framing(request);
 	if (request->malformed) {
 		http_reply_error(request, MHD_HTTP_BAD_REQUEST, "%s", request->malformed);
 		return;

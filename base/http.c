@@ -55,7 +55,7 @@ static void connection_free(struct http_connection *connection)
 
 	(void)sd_event_source_disable_unref(connection->watch);
 	list_remove(&connection->link);
-	server->n_connections--;
+	server->n_leaving -= connection->leaving;
 	free(connection);
 	if (server->listen_source)
 		(void)sd_event_source_set_enabled(server->listen_source, SD_EVENT_ON);
@@ -85,6 +85,7 @@ static int connection_new(struct http_connection **ret, struct http_server *serv
 		return -ENOMEM;
 	list_init(&connection->link);
 	connection->server = server;
+	connection->fd = fd;
 	/* No events: a hang-up is always reported, and one that has only shut down its sending side
 	 * still reads. */
 	r = sd_event_add_io(server->config.event, &connection->watch, fd, 0, on_left, connection);
@@ -96,7 +97,6 @@ static int connection_new(struct http_connection **ret, struct http_server *serv
 	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);
 	connection->peer = (struct http_peer){ peer.pid, peer.uid, peer.gid };
 	list_append(&server->connections, &connection->link);
-	server->n_connections++;
 	*ret = connection;
 	return 0;
 }
@@ -106,6 +106,11 @@ static void serve(struct http_server *server, int fd)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
 	if (connection_new(&server->accepting, server, fd) < 0) {
+		(void)close(fd);
+		return;
+	}
+	if (!http_limits_admit(server->accepting)) {
+		connection_free(take_ptr(server->accepting));
 		(void)close(fd);
 		return;
 	}
@@ -124,7 +129,7 @@ static int on_listen(sd_event_source *source, int fd, uint32_t revents, void *us
 	for (unsigned i = 0; i < MAX_ACCEPTS; i++) {
 		int client;
 
-		if (server->n_connections >= server->config.max_connections) {
+		if (!http_limits_accepts(server)) {
 			(void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
 			return 0;
 		}
@@ -205,13 +210,14 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
 	if (request->stream)
 		(void)MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT,
 						server->config.idle_timeout_s);
+	http_limits_watch_head(request->connection);
 	(void)http_request_free(request);
 }
 
 static enum MHD_Result go_on(const struct http_request *request)
 {
 	/* MHD_NO closes the connection without an answer. */
-	if (request->broken || request->connection->left)
+	if (request->broken || request->connection->left || request->connection->leaving)
 		return MHD_NO;
 	return MHD_YES;
 }
@@ -226,6 +232,8 @@ static bool must_answer_now(const struct http_request *request)
 	const char *expect = http_request_header(request, MHD_HTTP_HEADER_EXPECT);
 	uint64_t length;
 
+	if (request->ambiguous)
+		return true;
 	if (!http_request_has_body(request, &length))
 		return false;
 	if (expect && strcasecmp(expect, "100-continue") == 0)
@@ -236,14 +244,20 @@ static bool must_answer_now(const struct http_request *request)
 static enum MHD_Result begin(struct http_request *request, const char *method)
 {
 	const struct http_server *server = request->connection->server;
+	uint64_t length;
 
 	request->begun = true;
 	request->method = method;
-	http_request_route(request);
-	if (request->route && request->route->admit)
+	if (request->connection->refused)
+		http_limits_refuse(request);
+	else
+		http_request_route(request);
+	if (!request->answered && http_limits_admit_request(request) && request->route->admit)
 		request->route->admit(request, server->config.data);
 	if (!request->answered && !request->broken)
 		http_body_begin(request);
+	if (http_request_has_body(request, &length))
+		http_limits_watch_body(request);
 	if (request->response && !request->broken && must_answer_now(request) &&
 	    http_reply_queue(request) < 0)
 		return MHD_NO;
@@ -302,6 +316,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
 		size_t taken = *size;
 
 		*size = 0;
+		request->pace_bytes += taken;
 		return add(request, data, taken);
 	}
 	return finish(request);
@@ -382,7 +397,7 @@ static int start_mhd(struct http_server *server, struct error *err)
 		flags, 0, NULL, NULL, on_request, server, MHD_OPTION_NOTIFY_CONNECTION,
 		on_connection, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, server, MHD_OPTION_CONNECTION_LIMIT,
-		config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
+		http_limits_capacity(config), MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
 		MHD_OPTION_END);
 	if (!server->mhd)
 		return error_set(err, -EIO, "cannot start the HTTP server");
@@ -435,6 +450,8 @@ static int add_sources(struct http_server *server, struct error *err)
 		r = add_time(server, &server->timer_source, "http-timer", on_timer);
 	if (r >= 0)
 		r = add_time(server, &server->retry_source, "http-retry", on_retry);
+	if (r >= 0)
+		r = http_limits_init(server);
 	if (r >= 0)
 		r = add_io(server, &server->listen_source, "http-listen", server->config.listen_fd,
 			   on_listen);
@@ -491,6 +508,7 @@ struct http_server *http_server_free(struct http_server *server)
 	(void)sd_event_source_disable_unref(server->retry_source);
 	if (server->mhd)
 		MHD_stop_daemon(server->mhd);
+	http_limits_done(server);
 	(void)sd_event_unref(server->config.event);
 	free(server);
 	return NULL;

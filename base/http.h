@@ -38,6 +38,7 @@ struct http_part {
 	const char *name;
 	uint64_t max_bytes;
 	const char *limit; /* the name of that limit, for the refusal: "limits.bucket" */
+	const char *what;  /* what people call the part: "the bucket" */
 	bool to_file;	   /* into an unlinked file in config.upload_dir_fd, else into memory */
 };
 
@@ -48,7 +49,9 @@ struct http_route {
 	http_handler_fn admit;	/* only the headers are there: may refuse by replying now; to return
 				   without a reply admits. NULL: none */
 	const struct http_part
-		*parts; /* ends with a name of NULL; NULL: the body is taken as it is */
+		*parts;	     /* ends with a name of NULL; NULL: the body is taken as it is */
+	unsigned max_active; /* requests of this route at once, from their heads on, half of them of
+				one user; more get 429. 0: no limit */
 };
 
 struct http_config {
@@ -58,8 +61,13 @@ struct http_config {
 	void *data;			 /* for the handlers */
 	size_t max_body_bytes;		 /* of a body that is no form */
 	unsigned max_connections;
-	unsigned idle_timeout_s; /* of a connection that sends nothing while we wait for it; 0: none
-				  */
+	unsigned max_user_connections; /* of one uid; 0: no limit */
+	unsigned reserved_connections; /* beyond both, of root and of this process's own user */
+	const char *connections_limit; /* the name of that limit, for refusals */
+	uint64_t max_held_bytes;       /* of bodies and answers in memory; 0: no limit */
+	unsigned idle_timeout_s; /* to the end of the head of a request, from the answer before; and
+				    of a client that does not read; and in which a body has to bring
+				    16 KiB or its end; 0: none */
 	int upload_dir_fd;	 /* borrowed; -1 when no route has a part with to_file */
 };
 

@@ -49,7 +49,7 @@ void api_dut(struct http_request *request, void *data)
 /* ---- power ---- */
 
 /* Fewer than an outlet takes: a job's own requests and the off after it always find room. */
-enum { MAX_WAITING_BY_HAND = 8 };
+enum { MAX_WAITING_BY_HAND = 8, MAX_WAITING_OFF = 12 };
 
 /* Somebody who waits for the power; a cycle is an off and then an on. */
 struct power_call {
@@ -114,6 +114,8 @@ static void on_power_read(const struct power_result *result, void *data)
 static void begin_power(struct http_request *request, struct board *board, enum outlet_verb verb,
 			bool then_on)
 {
+	/* An off still gets in behind all that others have asked for. */
+	unsigned max = verb == OUTLET_OFF && !then_on ? MAX_WAITING_OFF : MAX_WAITING_BY_HAND;
 	struct power_call *call = malloc(sizeof(*call));
 	struct error err;
 	int r;
@@ -122,9 +124,10 @@ static void begin_power(struct http_request *request, struct board *board, enum 
 		http_reply_error(request, 500, "out of memory");
 		return;
 	}
-	if (outlet_waiting(board->outlet) >= MAX_WAITING_BY_HAND) {
-		http_reply_error(request, 429, "%s: %d power operations wait already",
-				 board->config->id, MAX_WAITING_BY_HAND);
+	if (outlet_waiting(board->outlet) >= max) {
+		http_reply_error(request, 429,
+				 "%s: %u power operations wait already, which is the limit",
+				 board->config->id, max);
 		free(call);
 		return;
 	}

@@ -13,9 +13,10 @@
 #include "dut/api.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/metadata.h"
 #include "dut/results.h"
 
-enum { DEFAULT_LIMIT = 100, MAX_LIMIT = 1000, MAX_WAIT_S = 3600, MAX_WAITERS = 500 };
+enum { DEFAULT_LIMIT = 100, MAX_LIMIT = 1000, MAX_WAIT_S = 3600, MAX_WAITERS = 1000 };
 
 /* The job that the path names; when there is none the request is answered. */
 static struct job *find_job(struct http_request *request, const struct daemon *daemon)
@@ -81,6 +82,7 @@ struct waiter {
 	struct list link; /* daemon.waiters */
 	struct http_request *request;
 	const struct job *job;
+	uid_t uid;
 	sd_event_source *timer;
 };
 
@@ -114,18 +116,27 @@ static int wait_for_end(struct http_request *request, struct daemon *daemon, con
 			uint64_t seconds, struct error *err)
 {
 	struct waiter *waiter;
-	unsigned count = 0;
+	uid_t uid = http_request_peer(request)->uid;
+	unsigned count = 0, of_user = 0;
 	int r;
 
-	LIST_FOREACH(link, &daemon->waiters)
+	LIST_FOREACH(link, &daemon->waiters) {
 		count++;
+		of_user += CONTAINER_OF(link, struct waiter, link)->uid == uid;
+	}
 	if (count >= MAX_WAITERS)
 		return error_set(err, -EAGAIN, "%d wait already, which is the limit", MAX_WAITERS);
+	if (of_user >= MAX_WAITERS / 2)
+		return error_set(err, -EAGAIN,
+				 "%u requests of the user with uid %u wait already, which is the "
+				 "limit for one user",
+				 of_user, (unsigned)uid);
 	waiter = calloc(1, sizeof(*waiter));
 	if (!waiter)
 		return error_oom(err);
 	waiter->request = request;
 	waiter->job = job;
+	waiter->uid = uid;
 	list_append(&daemon->waiters, &waiter->link);
 	r = sd_event_add_time_relative(daemon->event, &waiter->timer, CLOCK_BOOTTIME,
 				       seconds * 1000000, 0, on_wait_over, waiter);
@@ -245,6 +256,27 @@ void api_job_results(struct http_request *request, void *data)
 
 /* ---- cancel ---- */
 
+/* The why of a body, which may be empty, or NULL; -EINVAL for what is neither. */
+static int read_why(const struct http_request *request, json_t **ret_body, const char **ret_why,
+		    struct error *err)
+{
+	size_t length;
+	const char *text = http_request_body(request, &length);
+	const json_t *why;
+
+	*ret_body = text && length > 0 ? json_loadb(text, length, 0, NULL) : json_object();
+	why = json_object_get(*ret_body, "why");
+	if (!json_is_object(*ret_body) ||
+	    (why && !json_is_null(why) && !metadata_is_text(why, JOB_MAX_TEXT)))
+		return error_set(
+			err, -EINVAL,
+			"the body must be {\"why\": TEXT} with a printable text of at most "
+			"%d bytes",
+			JOB_MAX_TEXT);
+	*ret_why = json_string_value(why);
+	return 0;
+}
+
 void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, const char *why)
 {
 	if (job->state == JOB_ENDED || job->cancelled)
@@ -297,8 +329,7 @@ static void cancel(struct http_request *request, struct daemon *daemon, struct j
 	struct cancel_call *call;
 	char name[API_NAME_SIZE];
 	struct error err;
-	const char *text;
-	size_t length;
+	const char *why = NULL;
 	int r;
 
 	if (job->state == JOB_ENDED) {
@@ -313,8 +344,11 @@ static void cancel(struct http_request *request, struct daemon *daemon, struct j
 				 job->id, job->owner);
 		return;
 	}
-	text = http_request_body(request, &length);
-	body = text && length > 0 ? json_loadb(text, length, 0, NULL) : NULL;
+	r = read_why(request, &body, &why, &err);
+	if (r < 0) {
+		http_reply_error(request, api_status(r), "%s", err.text);
+		return;
+	}
 	api_peer_name(daemon, request, name);
 	call = malloc(sizeof(*call));
 	if (!call) {
@@ -322,7 +356,7 @@ static void cancel(struct http_request *request, struct daemon *daemon, struct j
 		return;
 	}
 	*call = (struct cancel_call){ .daemon = daemon, .request = request, .id = job->id };
-	api_cancel_job(daemon, job, name, json_string_value(json_object_get(body, "why")));
+	api_cancel_job(daemon, job, name, why);
 	r = daemon_commit(daemon, job, on_cancel_committed, call, &err);
 	if (r < 0) {
 		http_reply_error(request, api_status(r), "%s", err.text);

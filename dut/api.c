@@ -2,17 +2,28 @@
 #include "dut/api.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/attr.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "dut/daemon.h"
 #include "dut/submit.h"
 
-enum { MAX_BODY = 64 << 10, MAX_CONNECTIONS = 1000, IDLE_TIMEOUT_S = 30 };
+enum {
+	MAX_BODY = 64 << 10,
+	MAX_HELD = 64 << 20,	   /* bytes of bodies and answers in memory */
+	RESERVED_CONNECTIONS = 16, /* for root and dutd's own user */
+	IDLE_TIMEOUT_S = 30,
+	FDS_OF_CLIENT = 2, /* a socket, and the file that it reads */
+	FDS_OF_DUT = 32,
+	FDS_OF_OURS = 128,
+};
 
 unsigned api_status(int r)
 {
@@ -150,7 +161,11 @@ static struct http_route routes[] = {
 	{ .method = "GET", .path = "/api/v1/dut/{id}/console", .handle = api_console },
 	{ .method = "POST", .path = "/api/v1/dut/{id}/cancel_job", .handle = named_dut_cancel },
 	{ .method = "GET", .path = "/api/v1/jobs", .handle = api_jobs },
-	{ .method = "POST", .path = "/api/v1/jobs", .handle = named_submit },
+	{ .method = "POST",
+	  .path = "/api/v1/jobs",
+	  .handle = named_submit,
+	  .admit = submit_admit,
+	  .max_active = SUBMIT_MAX },
 	{ .method = "GET", .path = "/api/v1/jobs/{id}", .handle = api_job },
 	{ .method = "GET", .path = "/api/v1/jobs/{id}/log", .handle = api_job_log },
 	{ .method = "GET", .path = "/api/v1/jobs/{id}/events", .handle = api_job_events },
@@ -159,15 +174,42 @@ static struct http_route routes[] = {
 	{ .path = NULL },
 };
 
+/* As many as are configured and the process may have fds for: boards and jobs come first. */
+static unsigned count_connections(const struct daemon *daemon)
+{
+	uint64_t wanted = daemon->config->limits.connections;
+	uint64_t needed = FDS_OF_OURS + FDS_OF_DUT * (uint64_t)daemon->config->n_duts;
+	struct rlimit fds;
+	uint64_t possible;
+
+	if (getrlimit(RLIMIT_NOFILE, &fds) < 0)
+		return (unsigned)wanted;
+	possible = fds.rlim_cur > needed ? (fds.rlim_cur - needed) / FDS_OF_CLIENT : 0;
+	if (possible < 2)
+		possible = 2;
+	if (possible >= wanted)
+		return (unsigned)wanted;
+	log_msg(LOG_NOTICE,
+		"%" PRIu64 " connections at once instead of limits.connections (%" PRIu64
+		"): this process may open %" PRIu64 " files",
+		possible, wanted, (uint64_t)fds.rlim_cur);
+	return (unsigned)possible;
+}
+
 int api_start(struct http_server **ret, struct daemon *daemon, int listen_fd, struct error *err)
 {
+	unsigned connections = count_connections(daemon);
 	const struct http_config config = {
 		.event = daemon->event,
 		.listen_fd = listen_fd,
 		.routes = routes,
 		.data = daemon,
 		.max_body_bytes = MAX_BODY,
-		.max_connections = MAX_CONNECTIONS,
+		.max_connections = connections,
+		.max_user_connections = (connections + 1) / 2,
+		.reserved_connections = RESERVED_CONNECTIONS,
+		.connections_limit = "limits.connections",
+		.max_held_bytes = MAX_HELD,
 		.idle_timeout_s = IDLE_TIMEOUT_S,
 		.upload_dir_fd = daemon->jobs_fd,
 	};

@@ -19,7 +19,7 @@
  * Every tree is kept: nodes of it belong to the configuration.
  */
 
-enum { USEC_PER_SEC = 1000000 };
+enum { USEC_PER_SEC = 1000000, MAX_CONNECTIONS = 100000 };
 
 /* dutd trusts its configuration; these only catch a wrong file. */
 static const struct yaml_limits config_yaml_limits = {
@@ -151,9 +151,9 @@ static void read_positive_size(const struct config_section *section, const char 
 
 static void read_limits(const struct config_section *root, struct config_limits *limits)
 {
-	static const char *const known[] = {
-		"overall", "job_file", "bucket", "bucket_files", "console_log", "waiting_jobs", NULL
-	};
+	static const char *const known[] = { "overall",	     "job_file",    "bucket",
+					     "bucket_files", "console_log", "waiting_jobs",
+					     "connections",  NULL };
 	struct config_section section;
 
 	config_section_at(&section, root, "limits", known);
@@ -163,6 +163,11 @@ static void read_limits(const struct config_section *root, struct config_limits 
 	read_positive_size(&section, "console_log", &limits->console_log);
 	config_read_count(&section, "bucket_files", &limits->bucket_files);
 	config_read_count(&section, "waiting_jobs", &limits->waiting_jobs);
+	config_read_count(&section, "connections", &limits->connections);
+	/* Two: one user gets half of them. */
+	if (limits->connections < 2 || limits->connections > MAX_CONNECTIONS)
+		config_problem(&section, config_get(&section, "connections"),
+			       "needs to be from 2 to %d", MAX_CONNECTIONS);
 }
 
 static void read_timeouts(const struct config_section *root, struct config *config)
@@ -328,6 +333,7 @@ static struct config *new_config(void)
 		.bucket_files = 100000,
 		.console_log = UINT64_C(2) << 30,
 		.waiting_jobs = 1000,
+		.connections = 2000,
 	};
 	config->private = calloc(1, sizeof(*config->private));
 	config->variables = json_object();

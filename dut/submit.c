@@ -16,15 +16,15 @@
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/jobdir.h"
+#include "dut/metadata.h"
 #include "dut/validator.h"
 
 /* How long a submission waits for a board that is just being switched off after a job. */
 static const uint64_t SETTLE_LIMIT_US = UINT64_C(20) * 1000000;
 
 enum {
-	MAX_SUBMISSIONS = 100,
 	MAX_CANDIDATES = 1000,
-	MAX_NAME = 200, /* bytes */
+	MAX_CHECKS = 4, /* processes that check job files, half of them of one user */
 };
 
 struct submission {
@@ -35,6 +35,7 @@ struct submission {
 	char owner[API_NAME_SIZE];
 	uid_t owner_uid;
 	struct validator *validator;
+	bool unchecked;		/* waits for its turn to be checked */
 	sd_event_source *timer; /* while it waits for a board that settles */
 	bool waiting;
 	struct board *board; /* the chosen one */
@@ -42,10 +43,11 @@ struct submission {
 };
 
 static struct http_part parts[] = {
-	{ .name = "metadata", .max_bytes = 256 << 10, .limit = "256 KiB of metadata" },
-	{ .name = "job", .limit = "limits.job_file" },
+	{ .name = "metadata", .max_bytes = 256 << 10, .limit = "may be", .what = "metadata" },
+	{ .name = "job", .limit = "limits.job_file", .what = "the job file" },
 	{ .name = "job_bucket_initial_state_tarball_file",
 	  .limit = "limits.bucket",
+	  .what = "the bucket",
 	  .to_file = true },
 	{ .name = NULL },
 };
@@ -285,6 +287,8 @@ void submissions_retry(struct daemon *daemon)
 
 /* ---- the check ---- */
 
+static void start_checks(struct daemon *daemon);
+
 static void refuse_job_file(struct submission *submission, const json_t *errors)
 {
 	const json_t *first = json_array_get(errors, 0);
@@ -309,6 +313,7 @@ static void on_validated(int r, const struct error *err, const json_t *result, v
 	const json_t *errors = json_object_get(result, "errors");
 
 	submission->validator = NULL;
+	start_checks(submission->daemon);
 	if (r < 0) {
 		refuse_err(submission, r, err);
 		return;
@@ -355,83 +360,49 @@ static int start_check(struct submission *submission, struct error *err)
 			       submission, err);
 }
 
-/* ---- the request ---- */
-
-/* A text, or not there. */
-static int check_text(const json_t *metadata, const char *key, size_t max, struct error *err)
+/* Whether a check may begin: they take seconds of a processor each. */
+static bool may_check(const struct daemon *daemon, uid_t uid)
 {
-	const json_t *value = json_object_get(metadata, key);
+	unsigned all = 0, of_user = 0;
 
-	if (value && !json_is_null(value) &&
-	    (!json_is_string(value) || json_string_length(value) > max))
-		return error_set(err, -EINVAL, "metadata: %s is no text of at most %zu bytes", key,
-				 max);
-	return 0;
-}
+	LIST_FOREACH(link, &daemon->submissions) {
+		const struct submission *other = CONTAINER_OF(link, struct submission, link);
 
-static int check_on_disconnect(const json_t *metadata, struct error *err)
-{
-	static const char *const known[] = { "cancel", "continue", NULL };
-	const json_t *value = json_object_get(metadata, "on_disconnect");
-
-	if (value && !json_is_null(value) &&
-	    (!json_is_string(value) || !api_is_one_of(json_string_value(value), known)))
-		return error_set(err, -EINVAL,
-				 "metadata: on_disconnect is neither cancel nor continue");
-	return 0;
-}
-
-static int check_metadata(const json_t *metadata, struct error *err)
-{
-	static const char *const later[] = { "wait", "priority" };
-	static const char *const known[] = {
-		"version",	   "name",	    "target", "environ",
-		"on_disconnect",   "submission_id", "wait",   "priority",
-		"ignore_deadline", "job_id",	    NULL
-	};
-	const json_t *environ_vars = json_object_get(metadata, "environ");
-	const char *key;
-	const json_t *value;
-	int r;
-
-	if (!json_is_object(metadata))
-		return error_set(err, -EINVAL, "metadata is no JSON object");
-	if (json_integer_value(json_object_get(metadata, "version")) != 1)
-		return error_set(err, -EINVAL, "metadata: version must be 1");
-	json_object_foreach((json_t *)(uintptr_t)metadata, key, value)
-		if (!api_is_one_of(key, known))
-			return error_set(err, -EINVAL, "metadata: unknown member '%.64s'", key);
-	for (size_t i = 0; i < ARRAY_SIZE(later); i++) {
-		const json_t *given = json_object_get(metadata, later[i]);
-
-		if (given && !json_is_null(given) && !json_is_false(given) &&
-		    !(json_is_integer(given) && json_integer_value(given) == 0))
-			return error_set(err, -EINVAL, "not yet: %s", later[i]);
+		all += other->validator != NULL;
+		of_user += other->validator && other->owner_uid == uid;
 	}
-	if (environ_vars && !json_is_object(environ_vars))
-		return error_set(err, -EINVAL, "metadata: environ is no object");
-	json_object_foreach((json_t *)(uintptr_t)environ_vars, key, value)
-		if (!json_is_string(value))
-			return error_set(err, -EINVAL, "metadata: environ.%.64s is no text", key);
-	value = json_object_get(metadata, "target");
-	if (value && !json_is_null(value) && !json_is_object(value))
-		return error_set(err, -EINVAL, "metadata: target is no object");
-	r = check_text(metadata, "name", MAX_NAME, err);
-	if (r >= 0)
-		r = check_text(metadata, "submission_id", MAX_NAME, err);
-	if (r >= 0)
-		r = check_on_disconnect(metadata, err);
-	return r;
+	return all < MAX_CHECKS && of_user < MAX_CHECKS / 2;
 }
+
+/* Those that were asked for first begin first, as far as their users' share goes. */
+static void start_checks(struct daemon *daemon)
+{
+	LIST_FOREACH_SAFE(link, after, &daemon->submissions) {
+		struct submission *submission = CONTAINER_OF(link, struct submission, link);
+		struct error err;
+		int r;
+
+		if (!submission->unchecked || !may_check(daemon, submission->owner_uid))
+			continue;
+		submission->unchecked = false;
+		r = start_check(submission, &err);
+		if (r < 0)
+			refuse_err(submission, r, &err);
+	}
+}
+
+/* ---- the request ---- */
 
 static void on_gone(void *data)
 {
 	struct submission *submission = data;
+	struct daemon *daemon = submission->daemon;
 
 	submission->request = NULL;
 	/* A job that has begun goes on to on_started(); before that there is nothing to keep. */
 	if (!submission->job)
 		submission_free(submission);
+	start_checks(daemon);
 }
 
 static unsigned count_submissions(const struct daemon *daemon)
@@ -441,6 +412,24 @@ static unsigned count_submissions(const struct daemon *daemon)
 	LIST_FOREACH(link, &daemon->submissions)
 		count++;
 	return count;
+}
+
+void submit_admit(struct http_request *request, void *data)
+{
+	const struct daemon *daemon = data;
+	uint64_t unfinished = 0;
+
+	if (daemon->stop_timer) {
+		http_reply_error(request, 503, "dutd is stopping; try again when it is back");
+		return;
+	}
+	LIST_FOREACH(link, &daemon->jobs)
+		unfinished += CONTAINER_OF(link, struct job, link)->state != JOB_ENDED;
+	if (unfinished >= daemon->config->limits.waiting_jobs)
+		http_reply_error(request, 429,
+				 "%" PRIu64 " jobs are not finished, which is "
+				 "limits.waiting_jobs (%" PRIu64 ")",
+				 unfinished, daemon->config->limits.waiting_jobs);
 }
 
 void submit_handle(struct http_request *request, void *data)
@@ -457,10 +446,10 @@ void submit_handle(struct http_request *request, void *data)
 		http_reply_error(request, 503, "dutd is stopping; try again when it is back");
 		return;
 	}
-	if (count_submissions(daemon) >= MAX_SUBMISSIONS) {
+	if (count_submissions(daemon) >= SUBMIT_MAX) {
 		http_reply_error(request, 429,
 				 "%d submissions are being handled already, which is the limit",
-				 MAX_SUBMISSIONS);
+				 SUBMIT_MAX);
 		return;
 	}
 	submission = calloc(1, sizeof(*submission));
@@ -482,9 +471,11 @@ void submit_handle(struct http_request *request, void *data)
 		       "a submission needs the form parts 'metadata' and 'job'");
 		return;
 	}
-	r = check_metadata(submission->metadata, &err);
-	if (r >= 0)
-		r = start_check(submission, &err);
-	if (r < 0)
+	r = metadata_check(submission->metadata, &err);
+	if (r < 0) {
 		refuse_err(submission, r, &err);
+		return;
+	}
+	submission->unchecked = true;
+	start_checks(daemon);
 }

@@ -16,6 +16,11 @@ extern const struct http_part *const submit_parts; /* ends with a name of NULL *
  */
 void submit_set_limits(uint64_t job_file_bytes, uint64_t bucket_bytes);
 
+/* Submissions at once, from their heads to their answers; one user may have half of them. */
+enum { SUBMIT_MAX = 200 };
+
+/* Refuses before the body comes what would be refused anyway. */
+void submit_admit(struct http_request *request, void *data);
 void submit_handle(struct http_request *request, void *data);
 
 /* Those who were held back for a board try again. For daemon_retry() alone. */

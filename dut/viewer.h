@@ -17,7 +17,7 @@
 
 struct job;
 
-enum { MAX_VIEWERS = 100 }; /* of one console or job; more get 429 */
+enum { MAX_VIEWERS = 100 }; /* of one console or job, half of them of one user; more get 429 */
 
 struct viewers {
 	struct list list; /* viewer.link */

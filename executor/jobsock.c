@@ -19,7 +19,9 @@
 enum {
 	BACKLOG = 64,
 	MAX_CONNECTIONS = 64,
-	MAX_BODY = 4096, /* bytes */
+	RESERVED_CONNECTIONS = 4,
+	MAX_BODY = 4096,    /* bytes */
+	MAX_HELD = 1 << 20, /* bytes of bodies and answers in memory */
 	IDLE_TIMEOUT_S = 60,
 };
 
@@ -246,6 +248,10 @@ static int start(struct jobsock *jobsock, struct error *err)
 		.data = jobsock,
 		.max_body_bytes = MAX_BODY,
 		.max_connections = MAX_CONNECTIONS,
+		.max_user_connections = MAX_CONNECTIONS / 2,
+		.reserved_connections = RESERVED_CONNECTIONS,
+		.connections_limit = "of this socket",
+		.max_held_bytes = MAX_HELD,
 		.idle_timeout_s = IDLE_TIMEOUT_S,
 		.upload_dir_fd = -1,
 	};

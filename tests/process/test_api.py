@@ -35,8 +35,8 @@ class Refusals(unittest.TestCase):
                     ('priority', 1, 'not yet: priority'),
                     ('wait', 60, 'not yet: wait'),
                     ('environ', {'A': 1}, 'environ.A is no text'),
-                    ('name', 'x' * 201, 'name is no text of at most 200 bytes'),
-                    ('submission_id', 5, 'submission_id is no text of at most 200 bytes'),
+                    ('name', 'x' * 201, 'name is no printable text of at most 200 bytes'),
+                    ('submission_id', 5, 'submission_id is no printable text of at most 200 bytes'),
                     ('on_disconnect', 'wait', 'on_disconnect is neither cancel nor continue')):
                 with self.subTest(member):
                     self.refused(lab.submit(JOB, 'b1', **{member: value}), 400, text)

@@ -82,8 +82,12 @@ static void on_form(struct http_request *request, void *data)
 }
 
 static const struct http_part parts[] = {
-	{ .name = "note", .max_bytes = MAX_NOTE, .limit = "limits.note" },
-	{ .name = "file", .max_bytes = MAX_FILE, .limit = "limits.file", .to_file = true },
+	{ .name = "note", .max_bytes = MAX_NOTE, .limit = "limits.note", .what = "the note" },
+	{ .name = "file",
+	  .max_bytes = MAX_FILE,
+	  .limit = "limits.file",
+	  .what = "the file",
+	  .to_file = true },
 	{ .name = NULL },
 };
 
@@ -195,8 +199,8 @@ static void a_body_over_the_limit_is_refused_with_its_name(void **state)
 	known = ask_bytes(f, "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n",
 			  body, 200000);
 	assert_true(starts_with(known, "HTTP/1.1 413 "));
-	assert_non_null(strstr(known, "\r\nDut-Error: the body is longer than max_body_bytes "
-				      "(1000 bytes)\r\n"));
+	assert_non_null(strstr(known, "\r\nDut-Error: the body is longer than 1000 bytes, "
+				      "which is the limit\r\n"));
 
 	/* Without a length it shows in the middle only. The connection stays good. */
 	client_send(&client, "POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -324,7 +328,7 @@ static void a_part_over_its_limit_is_refused_with_its_name(void **state)
 	form = make_form(big, MAX_FILE + 1, &length);
 	response = post_form(f, form, length);
 	assert_true(starts_with(response, "HTTP/1.1 413 "));
-	assert_non_null(strstr(response, "part 'file' is longer than limits.file (6291456 bytes)"));
+	assert_non_null(strstr(response, "the file is larger than limits.file (6 MiB)"));
 
 	length = (size_t)snprintf(text, sizeof(text),
 				  "--XbX\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\n"
@@ -332,7 +336,7 @@ static void a_part_over_its_limit_is_refused_with_its_name(void **state)
 				  MAX_NOTE + 1, 0);
 	note = post_form(f, text, length);
 	assert_true(starts_with(note, "HTTP/1.1 413 "));
-	assert_non_null(strstr(note, "part 'note' is longer than limits.note (2000 bytes)"));
+	assert_non_null(strstr(note, "the note is larger than limits.note (2000 bytes)"));
 	assert_int_equal(f->handled, 0);
 }
 
@@ -345,8 +349,8 @@ static void a_form_that_cannot_fit_is_refused_before_it_is_read(void **state)
 			     "Content-Length: 10000000000\r\n\r\n--XbX");
 	client_wait_end(&client);
 	assert_true(starts_with(client.text, "HTTP/1.1 413 "));
-	assert_non_null(strstr(client.text, "a form of 10000000000 bytes is longer than limits.file"
-					    " (6291456 bytes)"));
+	assert_non_null(strstr(client.text, "a form of 10000000000 bytes is larger than limits.file"
+					    " (6 MiB)"));
 	client_close(&client);
 }
 

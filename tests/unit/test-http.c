@@ -366,35 +366,6 @@ static void a_client_with_a_long_address_is_served(void **state)
 	client_close(&client);
 }
 
-static void connections_over_the_limit_wait_their_turn(void **state)
-{
-	struct fixture *f = *state;
-	struct client first, second, third;
-
-	f->server = http_server_free(f->server);
-	f->server = make_server(f, 2, 0);
-	first = client_open(&f->lab);
-	client_send(&first, "GET /api/sleep HTTP/1.1\r\nHost: x\r\n\r\n");
-	second = client_open(&f->lab);
-	client_send(&second, "GET /api/show/2 HTTP/1.1\r\nHost: x\r\n\r\n");
-	client_wait_for(&second, "\"id\":\"2\"");
-	third = client_open(&f->lab);
-	client_send(&third, "GET /api/show/3 HTTP/1.1\r\nHost: x\r\n\r\n");
-	lab_settle(&f->lab);
-	client_receive(&third);
-	assert_int_equal(third.length, 0);
-	/* A connection that is idle, and one that sleeps, make room when they leave. */
-	client_close(&second);
-	client_wait_for(&third, "\"id\":\"3\"");
-	client_close(&first);
-	LAB_WAIT(&f->lab, f->gone == 1);
-	first = client_open(&f->lab);
-	client_send(&first, "GET /api/show/4 HTTP/1.1\r\nHost: x\r\n\r\n");
-	client_wait_for(&first, "\"id\":\"4\"");
-	client_close(&first);
-	client_close(&third);
-}
-
 static void a_connection_that_sends_nothing_is_closed(void **state)
 {
 	struct fixture *f = *state;
@@ -485,7 +456,6 @@ int main(void)
 		TEST(an_error_is_json_whatever_its_text),
 		TEST(what_is_no_http_harms_nobody),
 		TEST(a_client_with_a_long_address_is_served),
-		TEST(connections_over_the_limit_wait_their_turn),
 		TEST(a_connection_that_sends_nothing_is_closed),
 		TEST(a_server_that_stops_listening_serves_who_is_there),
 		TEST(a_freed_server_leaves_nobody_behind),

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+/* What a client says of its job beside the job file. */
+
+/* Whether this is a text that may be shown anywhere: in one line, without control characters. */
+bool metadata_is_text(const json_t *value, size_t max);
+
+/* Errors: -EINVAL with what is wrong. */
+int metadata_check(const json_t *metadata, struct error *err);
