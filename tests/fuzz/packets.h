@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "tests/fuzz/fuzz.h"
+
+/*
+ * A hostile end of a SEQPACKET connection. A line of the input is a packet; one that is "!fds N"
+ * lends so many fds to the next packet, and whoever uses this may give other lines with '!' a
+ * meaning of their own.
+ */
+struct fuzz_peer {
+	int fd; /* non-blocking */
+	unsigned n_fds;
+};
+
+/* Sends one line, lets the loop run, and drops what was answered. False for a line that begins with
+ * '!' and is not known here. */
+bool fuzz_peer_say(struct fuzz_peer *peer, sd_event *event, const struct fuzz_part *line);
+
+/* Whether a line is this word. */
+bool fuzz_line_is(const struct fuzz_part *line, const char *word);
