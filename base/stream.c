@@ -16,6 +16,7 @@
 
 enum {
 	MAX_SPLICE = 65536,    /* bytes a step: what a pipe holds by default */
+	MIN_SPLICE = 4096,     /* bytes: for a tty the kernel takes pages for all that is asked */
 	INDEX_STEP_US = 5000,  /* at most one time record in that time */
 	MAX_INDEX_LINE = 4096, /* bytes */
 };
@@ -23,7 +24,9 @@ enum {
 struct stream {
 	int log_fd, index_fd;
 	int console_fd, pipe_read_fd, pipe_write_fd;
-	int wake_fd; /* borrowed */
+	int wake_fd;	 /* borrowed */
+	bool pipe_dirty; /* something may lie in the pipe */
+	size_t step;	 /* how much the next splice() asks for */
 	uint64_t base, size;
 	uint64_t indexed_us; /* when the last time record was written */
 };
@@ -106,6 +109,7 @@ int stream_open(struct stream **ret, int dir_fd, const char *name, uint64_t base
 		.pipe_read_fd = -1,
 		.pipe_write_fd = -1,
 		.wake_fd = -1,
+		.step = MIN_SPLICE,
 		.base = base,
 	};
 	r = open_file(&stream->log_fd, dir_fd, name, "log", O_RDWR, err);
@@ -153,11 +157,13 @@ static void note_time(struct stream *stream, uint64_t offset)
 		stream->indexed_us = now_us;
 }
 
-/* Moves what lies in a pipe to the end of a log. The bytes moved, also before an error, are added
- * to *size. */
-static int empty_pipe(int pipe_fd, int log_fd, uint64_t *size, struct error *err)
+/* Moves what lies in a pipe, known bytes or all until it is empty, to the end of a log. The bytes
+ * moved, also before an error, are added to *size. */
+static int empty_pipe(int pipe_fd, int log_fd, uint64_t known, uint64_t *size, struct error *err)
 {
-	for (;;) {
+	uint64_t end = known < UINT64_MAX - *size ? *size + known : UINT64_MAX;
+
+	while (*size < end) {
 		loff_t at = (loff_t)*size;
 		ssize_t n = splice(pipe_fd, NULL, log_fd, &at, MAX_SPLICE, SPLICE_F_NONBLOCK);
 
@@ -168,15 +174,17 @@ static int empty_pipe(int pipe_fd, int log_fd, uint64_t *size, struct error *err
 		else if (errno != EINTR)
 			return error_errno(err, "cannot write the console's log");
 	}
+	return 0;
 }
 
-static int empty_own_pipe(struct stream *stream, struct error *err)
+static int empty_own_pipe(struct stream *stream, uint64_t known, struct error *err)
 {
 	uint64_t before = stream->size;
 	int r = 0;
 
 	if (stream->pipe_read_fd >= 0)
-		r = empty_pipe(stream->pipe_read_fd, stream->log_fd, &stream->size, err);
+		r = empty_pipe(stream->pipe_read_fd, stream->log_fd, known, &stream->size, err);
+	stream->pipe_dirty = r < 0;
 	if (stream->size > before) {
 		note_time(stream, stream->base + before);
 		stream_wake(stream);
@@ -187,19 +195,22 @@ static int empty_own_pipe(struct stream *stream, struct error *err)
 int stream_attach(struct stream *stream, int console_fd, int pipe_read_fd, int pipe_write_fd,
 		  struct error *err)
 {
-	int r = empty_own_pipe(stream, err);
+	int r = empty_own_pipe(stream, UINT64_MAX, err);
 
 	close_source(stream);
 	stream->console_fd = console_fd;
 	stream->pipe_read_fd = pipe_read_fd;
 	stream->pipe_write_fd = pipe_write_fd;
+	/* An earlier holder may have left something in it. */
+	stream->pipe_dirty = true;
+	stream->step = MIN_SPLICE;
 	return r;
 }
 
 int stream_detach(struct stream *stream, int *ret_console_fd, int *ret_pipe_read_fd,
 		  int *ret_pipe_write_fd, struct error *err)
 {
-	int r = empty_own_pipe(stream, err);
+	int r = empty_own_pipe(stream, UINT64_MAX, err);
 
 	if (r < 0)
 		return r;
@@ -253,6 +264,46 @@ static ssize_t confirm_end(const struct stream *stream, struct error *err)
 	return error_set(err, -EINVAL, "the console's fd cannot be spliced");
 }
 
+/* Why splice() from the console did not give anything. */
+static ssize_t no_bytes(const struct stream *stream, ssize_t n, struct error *err)
+{
+	if (n == 0)
+		return error_set(err, -ENODATA, "the console has ended");
+	if (errno == EAGAIN || errno == EINTR)
+		return 0;
+	if (is_end(errno))
+		return error_set(err, -ENODATA, "the console has hung up");
+	if (errno == EINVAL)
+		return confirm_end(stream, err);
+	return error_errno(err, "cannot read the console");
+}
+
+/*
+ * Moves what the console has into the pipe: the number of bytes, or as stream_pump(). One that gave
+ * as much as was asked for, or as a tty gives at once, has more.
+ */
+static ssize_t fill_pipe(struct stream *stream, struct error *err)
+{
+	size_t total = 0;
+
+	for (;;) {
+		size_t room = MAX_SPLICE - total;
+		size_t step = stream->step < room ? stream->step : room;
+		ssize_t n = splice(stream->console_fd, NULL, stream->pipe_write_fd, NULL, step,
+				   SPLICE_F_NONBLOCK);
+
+		if (n <= 0)
+			return total > 0 ? (ssize_t)total : no_bytes(stream, n, err);
+		total += (size_t)n;
+		if ((size_t)n == stream->step && stream->step < MAX_SPLICE)
+			stream->step *= 2;
+		else if ((size_t)n <= stream->step / 2 && stream->step > MIN_SPLICE)
+			stream->step /= 2;
+		if (n < MIN_SPLICE / 2 || total >= MAX_SPLICE)
+			return (ssize_t)total;
+	}
+}
+
 ssize_t stream_pump(struct stream *stream, struct error *err)
 {
 	uint64_t before = stream->size;
@@ -262,26 +313,17 @@ ssize_t stream_pump(struct stream *stream, struct error *err)
 	if (stream->console_fd < 0)
 		return error_set(err, -ENODATA, "there is no console");
 	/* What a full disk, or an earlier holder, left in the pipe comes first. */
-	r = empty_own_pipe(stream, err);
-	if (r < 0)
-		return r;
-	if (stream->size > before)
-		return (ssize_t)(stream->size - before);
-
-	n = splice(stream->console_fd, NULL, stream->pipe_write_fd, NULL, MAX_SPLICE,
-		   SPLICE_F_NONBLOCK);
-	if (n == 0)
-		return error_set(err, -ENODATA, "the console has ended");
-	if (n < 0) {
-		if (errno == EAGAIN || errno == EINTR)
-			return 0;
-		if (is_end(errno))
-			return error_set(err, -ENODATA, "the console has hung up");
-		if (errno == EINVAL)
-			return confirm_end(stream, err);
-		return error_errno(err, "cannot read the console");
+	if (stream->pipe_dirty) {
+		r = empty_own_pipe(stream, UINT64_MAX, err);
+		if (r < 0)
+			return r;
+		if (stream->size > before)
+			return (ssize_t)(stream->size - before);
 	}
-	r = empty_own_pipe(stream, err);
+	n = fill_pipe(stream, err);
+	if (n <= 0)
+		return n;
+	r = empty_own_pipe(stream, (uint64_t)n, err);
 	return r < 0 ? r : (ssize_t)(stream->size - before);
 }
 
@@ -382,7 +424,7 @@ int stream_drain(int pipe_read_fd, int dir_fd, const char *name, uint64_t base, 
 		return error_errno(err, "cannot read %s", path);
 	before = (uint64_t)status.st_size < max_size ? (uint64_t)status.st_size : max_size;
 	*ret_size = before;
-	r = empty_pipe(pipe_read_fd, log_fd, ret_size, err);
+	r = empty_pipe(pipe_read_fd, log_fd, UINT64_MAX, ret_size, err);
 	/* A reader that gave the console back left nothing behind. */
 	if (*ret_size > before)
 		mark_drained(dir_fd, name, base + *ret_size, *ret_size - before);

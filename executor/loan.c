@@ -16,6 +16,7 @@ enum {
 	READ_SIZE = 65536,
 	PUMPS_AT_ONCE = 16,	/* of 64 KiB, before timers and dutd have a turn */
 	PUMPS_TO_THE_END = 256, /* of a console that is replaced */
+	MORE_BYTES = 4096,	/* who gave less at once has no more now */
 	ACCURACY_US = 1000,
 	PACE_WINDOW_US = 50000,
 	PACE_FAST_BYTES = 4096, /* in a window: above that a board's buffers are what counts */
@@ -153,14 +154,17 @@ static ssize_t pump_once(struct loan *loan)
 	return n;
 }
 
-static void pump(struct loan *loan, unsigned times)
+/* Until one step gives less than enough bytes, or nothing. */
+static void pump(struct loan *loan, unsigned times, ssize_t enough)
 {
 	bool grew = false;
 
 	for (unsigned i = 0; loan->live && i < times; i++) {
-		if (pump_once(loan) <= 0)
+		ssize_t n = pump_once(loan);
+
+		grew = grew || n > 0;
+		if (n < enough)
 			break;
-		grew = true;
 	}
 	if (grew) {
 		arm_silence(loan);
@@ -170,7 +174,7 @@ static void pump(struct loan *loan, unsigned times)
 
 void loan_pump(struct loan *loan)
 {
-	pump(loan, PUMPS_AT_ONCE);
+	pump(loan, PUMPS_AT_ONCE, 1);
 }
 
 /* ---- when to look again ---- */
@@ -206,7 +210,8 @@ static int on_console(sd_event_source *source, int fd, uint32_t revents, void *d
 
 	(void)fd;
 	(void)revents;
-	loan_pump(loan);
+	/* What is left, against expectation, wakes us again. */
+	pump(loan, PUMPS_AT_ONCE, MORE_BYTES);
 	if (loan->live && is_busy_and_slow(loan, previous_us) &&
 	    sd_event_source_set_time_relative(loan->batch, LOAN_BATCH_US) >= 0 &&
 	    sd_event_source_set_enabled(loan->batch, SD_EVENT_ONESHOT) >= 0)
@@ -302,7 +307,7 @@ int loan_take(struct loan *loan, const struct control_loan *lent, struct error *
 		control_loan_close(lent);
 		return r;
 	}
-	pump(loan, PUMPS_TO_THE_END);
+	pump(loan, PUMPS_TO_THE_END, 1);
 	stop_reading(loan);
 	(void)close_fd(loan->wake_fd);
 	loan->wake_fd = lent->wake_fd;
