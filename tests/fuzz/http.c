@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/http-internal.h"
+#include "base/list.h"
 #include "tests/fuzz/fuzz.h"
 
 enum {
@@ -86,9 +87,10 @@ void fuzz_http(sd_event *event, const struct http_server *server, int dir_fd, co
 	receive(fd, &answer);
 	check_head(&answer);
 	(void)close(fd);
-	for (unsigned i = 0; server && server->n_connections > 0; i++) {
+	for (unsigned i = 0; server && !list_empty(&server->connections); i++) {
 		assert(i < TURNS_MAX);
 		(void)sd_event_run(event, 1000);
 	}
 	fuzz_settle(event);
+	assert(!server || server->held_bytes == 0);
 }
