@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "dut/daemon.h"
+#include "dut/jobuser.h"
 #include "dut/submit.h"
 
 enum {
@@ -144,12 +145,11 @@ static void api_root_status(struct http_request *request, void *data)
 	LIST_FOREACH(link, &daemon->jobs)
 		unfinished += CONTAINER_OF(link, struct job, link)->state != JOB_ENDED;
 	http_reply_json(request, 200,
-			json_pack("{s:s, s:I, s:I, s:s, s:I, s:I, s:[s]}", "version", DUT_VERSION,
+			json_pack("{s:s, s:I, s:I, s:s, s:I, s:I, s:o}", "version", DUT_VERSION,
 				  "pid", (json_int_t)getpid(), "epoch", (json_int_t)daemon->epoch,
 				  "started", clock_format_iso(started, daemon->started_realtime_us),
 				  "duts", duts, "jobs_unfinished", unfinished,
-				  "protections_missing",
-				  "jobs run with the uid of dutd, without a sandbox"));
+				  "protections_missing", jobuser_protections_missing(daemon)));
 }
 
 static struct http_route routes[] = {

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/jobuser.h"
 #include "dut/lease.h"
 
 /*
@@ -179,7 +180,9 @@ int board_start_job(struct board *board, struct job *job,
 	r = board->n_lines > 0 ? line_hold(board->lines[0], err) : 0;
 	if (r < 0)
 		return r;
-	r = job_begin_attempt(job, err);
+	r = jobuser_take(board->daemon, job, err);
+	if (r >= 0)
+		r = job_begin_attempt(job, err);
 	if (r < 0)
 		return r;
 	job->board = board;

@@ -76,6 +76,10 @@ void config_read_variables(const struct config_section *section, json_t *variabl
 
 char *config_copy(struct config_loader *loader, const char *text);
 
+/* ---- config-users.c ---- */
+
+void config_read_job_users(const struct config_section *section, struct config *config);
+
 /* ---- config-names.c ---- */
 
 /* Makes names and aliases findable, and notes those that stand twice. */

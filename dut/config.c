@@ -42,6 +42,7 @@ struct config *config_free(struct config *config)
 {
 	if (!config)
 		return NULL;
+	free(config->job_users);
 	free(config->socket_group);
 	free_texts(config->admins);
 	free_texts(config->file_roots);
@@ -201,7 +202,7 @@ static void read_root(struct config_loader *loader, const struct yaml_node *node
 	config_read_variables(&root, config->variables);
 	read_limits(&root, &config->limits);
 	read_timeouts(&root, config);
-	config_refuse_not_yet(&root, "job_users", "job_users");
+	config_read_job_users(&root, config);
 	config_refuse_not_yet(&root, "pdus", "pdus");
 }
 

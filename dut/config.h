@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/problem.h"
+#include "base/sandbox.h"
 #include "base/yaml.h"
 
 /* dutd.yaml and the files of duts.d, pdus.d and types.d beside it, checked and merged. See
@@ -53,6 +54,8 @@ struct config_limits {
 };
 
 struct config {
+	struct sandbox_user *job_users; /* none: jobs run as dutd's user */
+	size_t n_job_users;
 	mode_t socket_mode;
 	char *socket_group;				   /* or NULL */
 	char **admins;					   /* ends with NULL */

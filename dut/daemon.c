@@ -21,6 +21,7 @@
 #include "base/text.h"
 #include "dut/api.h"
 #include "dut/board.h"
+#include "dut/jobuser.h"
 #include "dut/submit.h"
 #include "dut/users.h"
 #include "dut/worker.h"
@@ -278,11 +279,15 @@ static int open_socket(struct daemon *daemon, int *ret_fd, struct error *err)
 	return 0;
 }
 
-/* Said once at start: what an ordinary user's dutd cannot do. */
-static void say_protections(void)
+/* Said once at start: what stands between a hostile job and the machine, and what does not. */
+static void say_protections(const struct daemon *daemon)
 {
-	log_msg(LOG_NOTICE,
-		"jobs run with the uid of dutd, without a sandbox: accept jobs only from people whom you trust");
+	json_auto_t *missing = jobuser_protections_missing(daemon);
+	const json_t *text;
+	size_t i;
+
+	json_array_foreach(missing, i, text)
+		log_msg(LOG_NOTICE, "%s", json_string_value(text));
 }
 
 static int on_retry(sd_event_source *source, void *data);
@@ -336,6 +341,7 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	if (r < 0)
 		return r;
 	attach_jobs(daemon);
+	daemon_save_later(daemon); /* users that an earlier dutd did not take back */
 	LIST_FOREACH(link, &daemon->boards)
 		board_begin(CONTAINER_OF(link, struct board, link));
 	r = open_socket(daemon, &listen_fd, err);
@@ -343,7 +349,7 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 		r = api_start(&daemon->http, daemon, listen_fd, err);
 	if (r < 0)
 		return r;
-	say_protections();
+	say_protections(daemon);
 	*ret = take_ptr(daemon);
 	return 0;
 }
@@ -403,6 +409,11 @@ static void save_later(struct daemon *daemon, uint64_t id, const char *text)
 	if (!job->unsaved)
 		log_job(job->dut, id, LOG_ERR, "its record is not on disk, trying again: %s", text);
 	job->unsaved = true;
+	daemon_save_later(daemon);
+}
+
+void daemon_save_later(struct daemon *daemon)
+{
 	(void)sd_event_source_set_time_relative(daemon->save_timer, SAVE_RETRY_US);
 	(void)sd_event_source_set_enabled(daemon->save_timer, SD_EVENT_ONESHOT);
 }
@@ -418,6 +429,7 @@ static int on_save_timer(sd_event_source *source, uint64_t usec, void *data)
 
 		if (job->unsaved)
 			daemon_note(daemon, job);
+		jobuser_release(daemon, job);
 	}
 	return 0;
 }
@@ -480,6 +492,7 @@ void daemon_note(struct daemon *daemon, struct job *job)
 void daemon_job_changed(struct daemon *daemon, struct job *job)
 {
 	api_job_changed(daemon, job);
+	jobuser_release(daemon, job);
 }
 
 static struct job *oldest_waiting(const struct daemon *daemon, const struct board *board)

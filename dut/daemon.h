@@ -72,6 +72,9 @@ int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn
 /* The same, for a step after which nobody waits: a write that fails is repeated every second. */
 void daemon_note(struct daemon *daemon, struct job *job);
 
+/* Looks once more in a second for what ends of jobs have left undone: records, users. */
+void daemon_save_later(struct daemon *daemon);
+
 /* A job has got another state: whoever waits for it is told. */
 void daemon_job_changed(struct daemon *daemon, struct job *job);
 

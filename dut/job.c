@@ -118,6 +118,10 @@ json_t *job_to_record(const struct job *job)
 					 ? json_integer((json_int_t)job->earlier[i].console_base)
 					 : json_null());
 	(void)json_object_set_new(more, "earlier_bases", earlier);
+	if (job->user.uid)
+		(void)json_object_set_new(more, "user",
+					  json_pack("{s:I, s:I}", "uid", (json_int_t)job->user.uid,
+						    "gid", (json_int_t)job->user.gid));
 	if (!record || !more || json_object_update(record, more) < 0) {
 		json_decref(record);
 		record = NULL;
@@ -194,6 +198,7 @@ static int fill_from_record(struct job *job, const json_t *record, struct error 
 	const char *boot_id = json_string_value(json_object_get(record, "boot_id"));
 	const char *status = json_string_value(json_object_get(record, "status"));
 	const json_t *base = json_object_get(record, "console_base");
+	const json_t *user = json_object_get(record, "user");
 	int r = status ? job_status_from_name(status) : (int)JOB_UNKNOWN;
 
 	job->state = state_from_name(json_string_value(json_object_get(record, "state")));
@@ -208,6 +213,8 @@ static int fill_from_record(struct job *job, const json_t *record, struct error 
 	job->has_console = json_is_integer(base);
 	job->console_base = (uint64_t)json_integer_value(base);
 	job->cancelled = json_is_object(cancel);
+	job->user.uid = (uid_t)json_integer_value(json_object_get(user, "uid"));
+	job->user.gid = (gid_t)json_integer_value(json_object_get(user, "gid"));
 	fill_earlier(job, json_object_get(record, "earlier_bases"));
 	(void)snprintf(job->nonce, sizeof(job->nonce), "%s", nonce);
 	(void)snprintf(job->boot_id, sizeof(job->boot_id), "%s", boot_id);

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/list.h"
 #include "base/protocol.h"
+#include "base/sandbox.h"
 #include "dut/viewer.h"
 
 /*
@@ -57,6 +58,9 @@ struct job {
 
 	enum job_status status; /* when ended */
 	char *reason, *verdict, *message;
+
+	struct sandbox_user user; /* of its own; uid 0: dutd's */
+	bool releasing;		  /* of which is being taken back */
 
 	struct viewers viewers; /* of its log and its events */
 };

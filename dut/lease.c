@@ -22,6 +22,7 @@
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/jobdir.h"
+#include "dut/jobuser.h"
 #include "dut/lease-internal.h"
 #include "dut/worker.h"
 
@@ -80,6 +81,7 @@ bool lease_is_answering(const struct lease *lease)
 struct commit {
 	int job_dir_fd, jobs_fd;
 	unsigned attempt;
+	struct sandbox_user user;
 	char record_name[32];
 	char *job_json, *record;
 	void (*done)(int r, const struct error *err, void *data);
@@ -96,6 +98,8 @@ static int write_commit(void *data, struct error *err)
 	if (r >= 0)
 		r = file_replace(commit->job_dir_fd, "job.json", commit->job_json,
 				 strlen(commit->job_json), 0640, err);
+	if (r >= 0)
+		r = jobuser_hand_over(&commit->user, commit->job_dir_fd, err);
 	if (r < 0)
 		return r;
 	return file_replace(commit->jobs_fd, commit->record_name, commit->record,
@@ -160,6 +164,7 @@ int lease_commit(struct board *board, struct job *job,
 		return error_oom(err);
 	commit->jobs_fd = board->daemon->jobs_fd;
 	commit->attempt = job->attempt;
+	commit->user = job->user;
 	commit->done = done;
 	commit->data = data;
 	commit->job_dir_fd = -1;
@@ -224,6 +229,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
 	if (file_lock(&board->lock_fd, board->state_fd, "lock", &err) < 0) {
 		log_board(board->config->id, LOG_ERR,
 			  "the executor is gone, but something still has its lock: %s", err.text);
+		jobuser_end_processes(board->daemon, board->job);
 		board_lock_is_kept(board, reason);
 		return 0;
 	}
@@ -410,8 +416,8 @@ static int spawn_executor(struct lease *lease, const struct start_fds *fds, stru
 	struct board *board = lease->board;
 	free_ char *path = NULL;
 	char **environment = make_environment(board->daemon->libexec_dir);
-	char name[] = "dut-executor";
-	char *const argv[] = { name, NULL };
+	char name[] = "dut-executor", option[] = "--user", user[32];
+	char *const argv[] = { name, lease->job->user.uid ? option : NULL, user, NULL };
 	const struct spawn_fd table[] = {
 		{ fds->job_socket, EXECUTOR_FD_JOB_SOCKET },
 		{ board->lock_fd, EXECUTOR_FD_LOCK },
@@ -431,6 +437,7 @@ static int spawn_executor(struct lease *lease, const struct start_fds *fds, stru
 
 	if (!environment)
 		return error_oom(err);
+	(void)snprintf(user, sizeof(user), "%u:%u", lease->job->user.uid, lease->job->user.gid);
 	if (asprintf(&path, "%s/dut-executor", board->daemon->libexec_dir) < 0) {
 		path = NULL;
 		r = error_oom(err);

@@ -16,6 +16,7 @@
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/jobdir.h"
+#include "dut/jobuser.h"
 #include "dut/metadata.h"
 #include "dut/validator.h"
 
@@ -262,7 +263,11 @@ static void choose_board(struct submission *submission, bool may_wait)
 		refuse(submission, 500, NULL, "the check of the job file named no DUT of ours");
 		return;
 	}
-	if (free_board)
+	if (free_board && !jobuser_is_left(submission->daemon))
+		r = error_set(&err, -EAGAIN,
+			      "all %zu users of job_users have a job; try again when one has ended",
+			      submission->daemon->config->n_job_users);
+	else if (free_board)
 		r = begin_job(submission, free_board, &err);
 	else if (settling && may_wait)
 		r = wait_for_settling(submission, &err);

@@ -15,14 +15,13 @@
 
 #include "base/attr.h"
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/protocol.h"
 #include "base/sandbox.h"
-#include "base/text.h"
 #include "executor/assignment.h"
+#include "executor/confine.h"
 #include "executor/description.h"
 #include "executor/fetcher.h"
 #include "executor/session.h"
@@ -36,19 +35,9 @@
 
 enum {
 	JOB_FILE_MAX = 16 * 1024 * 1024,
-	FILE_SIZE_SLACK = 16 * 1024 * 1024, /* for index and events beside the longest log */
-	OPEN_FILES_MAX = 1024,
-	PROCESSES_MAX = 128, /* of the job's user: dut-helper's sixteen dut-fetch with a thread
-				each, and a payload */
-	CHECK_FILES_MAX = 16,
-	CHECK_MEMORY_MAX = 64 << 20,
-	CHECK_TIME_MAX_S = 5,
-	NOBODY = 65534, /* who owns nothing */
 	LOCK_BYTE = 1,
 	CMDLINE_MAX = 8192, /* fits into a control packet, also when JSON escapes every byte */
 };
-
-static const uint64_t MEMORY_MAX = UINT64_C(1) << 30;
 
 struct executor {
 	sd_event *event;
@@ -79,32 +68,6 @@ static int mark_fds(struct error *err)
 	    fcntl(EXECUTOR_FD_CONTROL_SOCKET, F_SETFL, O_NONBLOCK) < 0)
 		return error_errno(err, "cannot set the sockets");
 	return 0;
-}
-
-/* Before anything is read. Whatever we start inherits it. */
-static int give_up_rights(const struct sandbox_user *user, struct error *err)
-{
-	const struct sandbox_limits limits = {
-		.memory = MEMORY_MAX,
-		.open_files = OPEN_FILES_MAX,
-		.processes = user ? PROCESSES_MAX : 0,
-	};
-	int r = sandbox_limit(&limits, err);
-
-	return r < 0 ? r : sandbox_drop(user, err);
-}
-
-/* No file may grow beyond what this lab allows a job at all; what is too long is an error then. */
-static int limit_files(const struct assignment *assignment, struct error *err)
-{
-	uint64_t most = assignment->console_log_max > assignment->bucket_max
-				? assignment->console_log_max
-				: assignment->bucket_max;
-	const struct sandbox_limits limits = {
-		.file_size = most < INT64_MAX - FILE_SIZE_SLACK ? most + FILE_SIZE_SLACK : 0,
-	};
-
-	return sandbox_limit(&limits, err);
 }
 
 /*
@@ -221,19 +184,6 @@ static bool has_tarball(void)
 	return fstat(EXECUTOR_FD_TARBALL, &status) == 0;
 }
 
-/* From here on there is the job's folder, and what it is lent. */
-static int enter_sandbox(struct error *err)
-{
-	const struct sandbox_path folder = {
-		.fd = EXECUTOR_FD_JOB_DIR,
-		.access = SANDBOX_WRITE,
-	};
-
-	/* Read from /proc once, and kept. */
-	(void)clock_boot_id();
-	return sandbox_enter(SANDBOX_EXECUTOR, &folder, 1, err);
-}
-
 static int prepare(struct executor *executor, struct error *err)
 {
 	struct session_config config = {
@@ -250,7 +200,7 @@ static int prepare(struct executor *executor, struct error *err)
 	r = assignment_load(&executor->assignment, EXECUTOR_FD_JOB_DIR, err);
 	if (r < 0)
 		return r;
-	r = limit_files(executor->assignment, err);
+	r = confine_files(executor->assignment, err);
 	if (r < 0)
 		return r;
 	r = sd_event_default(&executor->event);
@@ -259,7 +209,7 @@ static int prepare(struct executor *executor, struct error *err)
 	r = start_helper(executor, err);
 	if (r < 0)
 		return r;
-	r = enter_sandbox(err);
+	r = confine_enter(EXECUTOR_FD_JOB_DIR, err);
 	if (r < 0)
 		return r;
 	r = read_description(executor, err);
@@ -311,7 +261,7 @@ static int run(const struct sandbox_user *user)
 			      err.text);
 		return EX_USAGE;
 	}
-	r = give_up_rights(user, &err);
+	r = confine_start(user, &err);
 	if (r >= 0)
 		r = block_signals(&err);
 	if (r >= 0)
@@ -324,24 +274,6 @@ static int run(const struct sandbox_user *user)
 	tell_ready("R");
 	r = sd_event_loop(executor.event);
 	return r < 0 ? EX_IOERR : EX_OK;
-}
-
-/* A check reads its question and writes its answer: there is nothing else that it may. */
-static int confine_check(struct error *err)
-{
-	const struct sandbox_user nobody = { .uid = NOBODY, .gid = NOBODY };
-	const struct sandbox_limits limits = {
-		.memory = CHECK_MEMORY_MAX,
-		.open_files = CHECK_FILES_MAX,
-		.cpu_s = CHECK_TIME_MAX_S,
-	};
-	int r = sandbox_limit(&limits, err);
-
-	/* From /dev/urandom, against texts whose hashes collide. */
-	json_object_seed(0);
-	if (r >= 0)
-		r = sandbox_drop(geteuid() == 0 ? &nobody : NULL, err);
-	return r < 0 ? r : sandbox_enter(SANDBOX_COMPUTE, NULL, 0, err);
 }
 
 static int check_job_file(void)
@@ -370,32 +302,15 @@ static int end_user(const struct sandbox_user *user)
 	return kill(-1, SIGKILL) < 0 && errno != ESRCH ? EX_OSERR : EX_OK;
 }
 
-/* "UID:GID": never root's, which is what it is there to give up. */
-static bool parse_user(const char *text, struct sandbox_user *ret)
-{
-	char uid_text[24];
-	const char *colon = strchr(text, ':');
-	uint64_t uid, gid;
-
-	if (!colon || (size_t)(colon - text) >= sizeof(uid_text))
-		return false;
-	(void)snprintf(uid_text, sizeof(uid_text), "%.*s", (int)(colon - text), text);
-	if (text_to_uint64(&uid, uid_text, 1, UINT32_MAX - 1, NULL) < 0 ||
-	    text_to_uint64(&gid, colon + 1, 1, UINT32_MAX - 1, NULL) < 0)
-		return false;
-	*ret = (struct sandbox_user){ .uid = (uid_t)uid, .gid = (gid_t)gid };
-	return true;
-}
-
 int main(int argc, char **argv)
 {
 	struct sandbox_user user;
 
 	if (argc == 1)
 		return run(NULL);
-	if (argc == 3 && strcmp(argv[1], "--user") == 0 && parse_user(argv[2], &user))
+	if (argc == 3 && strcmp(argv[1], "--user") == 0 && confine_parse_user(argv[2], &user))
 		return run(&user);
-	if (argc == 3 && strcmp(argv[1], "--end-user") == 0 && parse_user(argv[2], &user))
+	if (argc == 3 && strcmp(argv[1], "--end-user") == 0 && confine_parse_user(argv[2], &user))
 		return end_user(&user);
 	if (argc == 2 && strcmp(argv[1], "--validate") == 0)
 		return check_job_file();

@@ -508,10 +508,33 @@ static void a_fault_in_a_type_is_said_once(void **state)
 		   "types.d/t.yaml:4:5: unknown key 'aliases'\n");
 }
 
+static void jobs_have_users_by_name_or_number(void **state)
+{
+	struct config *config;
+
+	write_file(*state, "dutd.yaml", "job_users: 4000000000-4000000002\n");
+	config = accept(*state);
+	assert_int_equal(config->n_job_users, 3);
+	assert_int_equal(config->job_users[2].uid, 4000000002);
+	assert_int_equal(config->job_users[2].gid, 4000000002);
+	config_free(config);
+
+	write_file(*state, "dutd.yaml", "job_users: dut-test-nobody\n");
+	refuse(*state, "dutd.yaml:1:12: job_users: there is no user 'dut-test-nobody-0'; "
+		       "systemd-sysusers makes it, or give free numbers, as 64000-64063\n");
+	write_file(*state, "dutd.yaml", "job_users: 4000000001-4000000000\n");
+	refuse(*state, "dutd.yaml:1:12: job_users: a range has 1 to 4096 numbers\n");
+	write_file(*state, "dutd.yaml", "job_users: 65534-65535\n");
+	refuse(*state, "dutd.yaml:1:12: job_users: 65534 is the number of the user 'nobody'\n");
+	write_file(*state, "dutd.yaml", "job_users: 0-4\n");
+	refuse(*state, "dutd.yaml:1:12: job_users: '0-4' is neither a name nor a range of "
+		       "numbers\n");
+}
+
 static void what_is_not_there_yet_is_refused_by_name(void **state)
 {
 	write_file(*state, "dutd.yaml",
-		   "api:\n  listen: [\"127.0.0.1:8600\"]\n  tokens_file: /x\njob_users: dut-job\n"
+		   "api:\n  listen: [\"127.0.0.1:8600\"]\n  tokens_file: /x\n"
 		   "pdus: {a: {}}\n");
 	write_file(*state, "pdus.d/list.yaml", "- rack2\n");
 	write_file(*state, "pdus.d/none.yaml", "# none\n");
@@ -524,8 +547,7 @@ static void what_is_not_there_yet_is_refused_by_name(void **state)
 		   "e: {deploy: {driver: uboot, prompt: x}}\n");
 	refuse(*state, "dutd.yaml:2:3: not yet: api.listen\n"
 		       "dutd.yaml:3:3: not yet: api.tokens_file\n"
-		       "dutd.yaml:4:1: not yet: job_users\n"
-		       "dutd.yaml:5:1: not yet: pdus\n"
+		       "dutd.yaml:4:1: not yet: pdus\n"
 		       "duts.d/a.yaml:1:5: not yet: reset\n"
 		       "duts.d/a.yaml:1:16: not yet: buttons\n"
 		       "duts.d/a.yaml:1:29: not yet: training\n"
@@ -701,6 +723,7 @@ int main(void)
 		test_in_folder(the_same_name_twice_has_two_places),
 		test_in_folder(unknown_keys_are_refused_with_the_nearest),
 		test_in_folder(a_fault_in_a_type_is_said_once),
+		test_in_folder(jobs_have_users_by_name_or_number),
 		test_in_folder(what_is_not_there_yet_is_refused_by_name),
 		test_in_folder(faults_of_values_in_dutd_yaml_are_named),
 		test_in_folder(faults_of_a_dut_are_named),
