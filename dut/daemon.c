@@ -42,6 +42,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	submissions_drop(daemon);
 	while (!list_empty(&daemon->boards))
 		board_free(CONTAINER_OF(daemon->boards.previous, struct board, link));
+	daemon->bulk_worker = worker_free(daemon->bulk_worker);
 	daemon->worker = worker_free(daemon->worker);
 	daemon->users = users_free(daemon->users);
 	while (!list_empty(&daemon->jobs))
@@ -326,6 +327,7 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	list_init(&daemon->jobs);
 	list_init(&daemon->submissions);
 	list_init(&daemon->waiters);
+	list_init(&daemon->packings);
 
 	r = open_sources(daemon, err);
 	if (r >= 0)
@@ -334,6 +336,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 		r = load_jobs(daemon, err);
 	if (r >= 0)
 		r = worker_new(&daemon->worker, event, err);
+	if (r >= 0)
+		r = worker_new(&daemon->bulk_worker, event, err);
 	if (r >= 0)
 		r = users_new(&daemon->users, event, err);
 	if (r >= 0)

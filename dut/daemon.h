@@ -30,7 +30,8 @@ struct daemon {
 	uint64_t epoch;	  /* + 1 with each start */
 	uint64_t next_id; /* of the next job */
 	uint64_t started_realtime_us;
-	struct worker *worker;
+	struct worker *worker;	    /* records, in the order in which they were made */
+	struct worker *bulk_worker; /* what may take long */
 	struct users *users;
 	struct http_server *http;
 	sd_event_source *stop_timer; /* set while it stops */
@@ -39,6 +40,7 @@ struct daemon {
 	struct list boards;	     /* board.link, in the order of the configuration */
 	struct list jobs;	     /* job.link, by id */
 	struct list submissions;     /* submission.link (submit.c) */
+	struct list packings;	     /* packing.link (results.c) */
 	struct list waiters;	     /* waiter.link (api-job.c) */
 };
 

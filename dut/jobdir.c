@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/attr.h"
@@ -86,8 +88,11 @@ static json_t *make_description(const struct daemon *daemon, const struct board 
 /* ---- the folder ---- */
 
 struct creation {
+	struct daemon *daemon;
+	const struct job *job;
 	int jobs_fd, state_fd, tarball_fd;
-	uint64_t id;
+	uint64_t id, next_id;
+	bool has_folder, recording;
 	char *text, *description, *record;
 	size_t length;
 	void (*done)(int r, const struct error *err, void *data);
@@ -140,16 +145,23 @@ static int fill_folder(const struct creation *creation, struct error *err)
 	return r;
 }
 
+static int make_folder(void *data, struct error *err)
+{
+	int r = fill_folder(data, err);
+
+	return r < 0 ? error_prefix(err, r, "the job cannot be stored") : 0;
+}
+
 /* The number first: an id is never used twice. The record last: it says that the rest is there. */
-static int create(void *data, struct error *err)
+static int make_record(void *data, struct error *err)
 {
 	const struct creation *creation = data;
 	char name[32], number[32];
-	int r, length = snprintf(number, sizeof(number), "%" PRIu64 "\n", creation->id + 1);
+	int r, length = snprintf(number, sizeof(number), "%" PRIu64 "\n", creation->next_id);
 
 	(void)snprintf(name, sizeof(name), "%" PRIu64 ".json", creation->id);
 	r = file_replace(creation->state_fd, "next-id", number, (size_t)length, 0600, err);
-	if (r >= 0)
+	if (r >= 0 && !creation->has_folder)
 		r = fill_folder(creation, err);
 	if (r >= 0)
 		r = file_replace(creation->jobs_fd, name, creation->record,
@@ -164,7 +176,7 @@ static void creation_done(int r, const struct error *err, void *data)
 	creation->done(r, err, creation->data);
 }
 
-static void creation_release(void *data)
+static void creation_free(void *data)
 {
 	struct creation *creation = data;
 
@@ -173,6 +185,58 @@ static void creation_release(void *data)
 	free(creation->description);
 	free(creation->record);
 	free(creation);
+}
+
+/* Both as they are now: the job may have been cancelled, and others may have been made, since. */
+static int start_record(struct creation *creation, struct error *err)
+{
+	json_auto_t *record = job_to_record(creation->job);
+
+	creation->next_id = creation->daemon->next_id;
+	creation->record = record ? json_dumps(record, JSON_INDENT(1)) : NULL;
+	if (!creation->record)
+		return error_oom(err);
+	return worker_run(creation->daemon->worker, make_record, creation_done, creation_free,
+			  creation, err);
+}
+
+static void folder_done(int r, const struct error *err, void *data)
+{
+	struct creation *creation = data;
+	struct error failure;
+
+	if (r >= 0) {
+		creation->has_folder = true;
+		err = &failure;
+		r = start_record(creation, &failure);
+		creation->recording = r >= 0;
+	}
+	if (r < 0)
+		creation->done(r, err, creation->data);
+}
+
+static void folder_release(void *data)
+{
+	struct creation *creation = data;
+
+	if (!creation->recording)
+		creation_free(creation);
+}
+
+static bool is_big(int fd)
+{
+	struct stat status;
+
+	return fd >= 0 && fstat(fd, &status) == 0 && status.st_size > JOBDIR_BIG_TARBALL;
+}
+
+/* A big tarball takes its time to get to the disk, which nobody's record has to wait for. */
+static int start_creation(struct creation *creation, struct error *err)
+{
+	if (is_big(creation->tarball_fd))
+		return worker_run(creation->daemon->bulk_worker, make_folder, folder_done,
+				  folder_release, creation, err);
+	return start_record(creation, err);
 }
 
 int jobdir_set_aside(int job_dir_fd, unsigned attempt, struct error *err)
@@ -199,12 +263,13 @@ int jobdir_create(struct daemon *daemon, const struct board *board, const struct
 {
 	struct creation *creation = calloc(1, sizeof(*creation));
 	json_auto_t *description = make_description(daemon, board, job, metadata);
-	json_auto_t *record = job_to_record(job);
 	int r = 0;
 
 	if (!creation)
 		return error_oom(err);
 	*creation = (struct creation){
+		.daemon = daemon,
+		.job = job,
 		.jobs_fd = daemon->jobs_fd,
 		.state_fd = daemon->state_fd,
 		.tarball_fd = -1,
@@ -212,11 +277,10 @@ int jobdir_create(struct daemon *daemon, const struct board *board, const struct
 		.text = malloc(length + 1),
 		.length = length,
 		.description = json_dumps(description, JSON_INDENT(1)),
-		.record = json_dumps(record, JSON_INDENT(1)),
 		.done = done,
 		.data = data,
 	};
-	if (!creation->text || !creation->description || !creation->record)
+	if (!creation->text || !creation->description)
 		r = error_oom(err);
 	else
 		memcpy(creation->text, text, length);
@@ -226,9 +290,8 @@ int jobdir_create(struct daemon *daemon, const struct board *board, const struct
 			r = error_errno(err, "the tarball");
 	}
 	if (r >= 0)
-		r = worker_run(daemon->worker, create, creation_done, creation_release, creation,
-			       err);
+		r = start_creation(creation, err);
 	if (r < 0)
-		creation_release(creation);
+		creation_free(creation);
 	return r;
 }

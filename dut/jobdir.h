@@ -8,6 +8,8 @@
 
 /* A job's folder, and the job.json in it: what its executor gets to know. */
 
+enum { JOBDIR_BIG_TARBALL = 1 << 20 /* bytes; a larger one is stored by daemon.bulk_worker */ };
+
 struct board;
 struct daemon;
 struct job;

@@ -16,6 +16,7 @@
 
 #include "base/attr.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/spawn.h"
 #include "dut/daemon.h"
@@ -23,26 +24,36 @@
 /* What dut-fetch expects of `pack`: the request on 0, its answer on 1, the tar to 3, the folder
  * on 4. */
 struct packing {
+	struct list link; /* daemon.packings, while it has a process */
 	struct http_stream *stream;
 	int tar_fd, pidfd;
+	uint64_t read_us; /* CLOCK_BOOTTIME; when the client took something */
 	sd_event_source *readable, *child;
 	bool ended, failed; /* the process */
 };
+
+static const uint64_t STALLED_US = UINT64_C(10) * 1000000;
+
+/* Its process is gone, and its place is free. */
+static void stop_process(struct packing *packing)
+{
+	list_remove(&packing->link);
+	packing->readable = sd_event_source_disable_unref(packing->readable);
+	packing->child = sd_event_source_disable_unref(packing->child);
+	if (packing->pidfd >= 0 && !packing->ended) {
+		(void)pidfd_send_signal(packing->pidfd, SIGKILL, NULL, 0);
+		(void)waitid(P_PIDFD, (id_t)packing->pidfd, NULL, WEXITED);
+		packing->ended = packing->failed = true;
+	}
+	packing->pidfd = close_fd(packing->pidfd);
+	packing->tar_fd = close_fd(packing->tar_fd);
+}
 
 static void packing_free(void *data)
 {
 	struct packing *packing = data;
 
-	sd_event_source_disable_unref(packing->readable);
-	if (packing->pidfd >= 0 && !packing->ended) {
-		(void)pidfd_send_signal(packing->pidfd, SIGKILL, NULL, 0);
-		sd_event_source_disable_unref(packing->child);
-		(void)waitid(P_PIDFD, (id_t)packing->pidfd, NULL, WEXITED);
-	} else {
-		sd_event_source_disable_unref(packing->child);
-	}
-	(void)close_fd(packing->tar_fd);
-	(void)close_fd(packing->pidfd);
+	stop_process(packing);
 	free(packing);
 }
 
@@ -55,8 +66,12 @@ static void packing_freep(struct packing **packing)
 static ssize_t read_tar(void *data, char *buffer, size_t size)
 {
 	struct packing *packing = data;
-	ssize_t n = read(packing->tar_fd, buffer, size);
+	ssize_t n;
 
+	if (packing->tar_fd < 0)
+		return HTTP_STREAM_ABORT; /* it had to make room */
+	packing->read_us = clock_now_us();
+	n = read(packing->tar_fd, buffer, size);
 	if (n > 0)
 		return n;
 	if (n < 0 && errno == EAGAIN) {
@@ -157,6 +172,30 @@ static int start(struct packing *packing, const struct daemon *daemon, int dir_f
 	return r < 0 ? error_code(err, r, "cannot pack them") : 0;
 }
 
+/* A client that does not read keeps its place only until somebody else needs it. */
+static int find_room(struct daemon *daemon, struct error *err)
+{
+	struct packing *stalled = NULL;
+	unsigned count = 0;
+
+	LIST_FOREACH(link, &daemon->packings) {
+		struct packing *packing = CONTAINER_OF(link, struct packing, link);
+
+		count++;
+		if (!stalled || packing->read_us < stalled->read_us)
+			stalled = packing;
+	}
+	if (count < RESULTS_MAX_PACKED_AT_ONCE)
+		return 0;
+	if (clock_now_us() - stalled->read_us < STALLED_US)
+		return error_set(
+			err, -EAGAIN,
+			"%d results are being packed already, which is the limit; try again",
+			RESULTS_MAX_PACKED_AT_ONCE);
+	stop_process(stalled);
+	return 0;
+}
+
 int results_reply(struct daemon *daemon, struct http_request *request, const struct job *job,
 		  struct error *err)
 {
@@ -169,14 +208,19 @@ int results_reply(struct daemon *daemon, struct http_request *request, const str
 
 	if (!packing)
 		return error_oom(err);
+	list_init(&packing->link);
 	packing->tar_fd = packing->pidfd = -1;
+	packing->read_us = clock_now_us();
 	(void)snprintf(path, sizeof(path), "%" PRIu64, job->id);
-	r = file_open_beneath(&dir_fd, daemon->jobs_fd, path, O_DIRECTORY | O_RDONLY, err);
+	r = find_room(daemon, err);
+	if (r >= 0)
+		r = file_open_beneath(&dir_fd, daemon->jobs_fd, path, O_DIRECTORY | O_RDONLY, err);
 	if (r >= 0)
 		r = start(packing, daemon, dir_fd, err);
 	if (r < 0)
 		return r;
 	ours = take_ptr(packing);
+	list_append(&daemon->packings, &ours->link);
 	ours->stream = http_reply_stream(request, 200, "application/x-tar", &source, ours);
 	return 0;
 }

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What dutd-api(7) says of answers that the other tests do not come by."""
 
+import http.client
 import json
 import unittest
 
-from tests.support.harness import Lab
+from tests.support.harness import Lab, await_true
 
 IDLE_BOARD = 'at 10ms send "Linux version 6.1\\r\\n"\n'
 JOB = 'console_patterns: {session_end: never}\n'
@@ -107,6 +108,40 @@ class Answers(unittest.TestCase):
             self.assertEqual(lab.await_job('1')['reason'], 'cancelled')
             self.assertEqual([job['id'] for job in lab.get('/jobs?state=ENDED&dut=b1')['jobs']],
                              ['1'])
+
+
+class Results(unittest.TestCase):
+    PACKED_AT_ONCE = 8
+
+    def test_packing_is_bounded_and_a_client_that_does_not_read_makes_room(self):
+        with Lab() as lab:
+            lab.configure({'limits': {'console_log': '8MiB'}})
+            lab.sim('b1', 'at 1ms flood max')
+            lab.start()
+            job = lab.run_job(JOB, 'b1')
+            self.assertEqual(job['reason'], 'console_flood')
+            path = f'/jobs/{job["id"]}/results'
+            # More than sockets and pipes hold, so that each waits for its client.
+            streams = [lab.stream(path) for _ in range(self.PACKED_AT_ONCE)]
+            self.assertEqual({stream.status for stream in streams}, {200})
+            refused = lab.api('GET', path)
+            self.assertEqual(refused.status, 429)
+            self.assertIn('8 results are being packed already', refused.json['error'])
+            self.assertLessEqual(
+                len([line for line in lab.processes().values() if 'dut-fetch pack' in line]),
+                self.PACKED_AT_ONCE)
+            # One that is read to its end makes room.
+            size = len(streams.pop().read_all())
+            self.assertGreater(size, 8 << 20)
+            self.assertEqual(len(lab.api('GET', path).body), size)
+            # So does the one that has not read for longest, for somebody who does.
+            streams.append(lab.stream(path))
+            answer = await_true(
+                lambda: (lambda found: found if found.status == 200 else None)(
+                    lab.api('GET', path)), 'room')
+            self.assertEqual(len(answer.body), size)
+            with self.assertRaises(http.client.IncompleteRead):
+                streams[0].response.read()
 
 
 if __name__ == '__main__':
