@@ -18,9 +18,9 @@ class Daemon:
     Every process below dutd carries the folder's name in its environment, see processes.py.
     """
 
-    def __init__(self, folder, program, libexec, environment=None, wrapper=()):
+    def __init__(self, folder, program, libexec, environment=None, wrapper=(), state=None):
         self.folder = folder
-        self.state = os.path.join(folder, 'state')
+        self.state = state or os.path.join(folder, 'state')
         self.run = os.path.join(folder, 'run')
         self.socket = os.path.join(self.run, 'dutd.sock')
         self.log_path = os.path.join(folder, 'dutd.log')

@@ -169,9 +169,10 @@ class Ran:
 
 
 class Lab:
-    def __init__(self, leftovers_allowed=False):
+    def __init__(self, leftovers_allowed=False, state=None):
         """
         leftovers_allowed: the test stops or kills dutd while a job or a board lives on purpose.
+        state: an own place for the state folder, which is left to its owner.
         """
         self.leftovers_allowed = leftovers_allowed
         self.folder = tempfile.mkdtemp(prefix='dut-test-')
@@ -185,7 +186,7 @@ class Lab:
             name: ':'.join(filter(None, (os.environ.get(name), log)))
             for name in ('ASAN_OPTIONS', 'UBSAN_OPTIONS')
         }
-        self.daemon = Daemon(self.folder, DUTD, LIBEXEC, self.environment)
+        self.daemon = Daemon(self.folder, DUTD, LIBEXEC, self.environment, state=state)
         self.state = self.daemon.state
         self.runtime = self.daemon.run
         self.socket = self.daemon.socket
