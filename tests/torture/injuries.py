@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: MIT
+"""The steps of a round: what is done to dutd, its helpers, boards, files and clients."""
+
+import json
+import os
+import signal
+import subprocess
+
+from tests.support import processes
+from tests.torture import clients, kinds
+from tests.torture.world import Fault
+
+# Whether a dutd that comes back takes over the jobs that run: not yet. Until then a job that needs
+# dutd after its death ends as daemon_lost, and the board's console has no reader in between.
+ADOPTION = False
+
+KILLED = {('INCOMPLETE', 'executor_killed'), ('SETUP_FAIL', 'executor_failed')}
+CANCELLED = {('CANCELLED', 'cancelled')}
+LOST = {('INCOMPLETE', 'daemon_lost')}
+FULL = {('SETUP_FAIL', 'disk'), ('INCOMPLETE', 'disk'), ('SETUP_FAIL', 'executor_failed')}
+SETUP = {('SETUP_FAIL', 'executor_failed'), ('SETUP_FAIL', 'bucket'),
+         ('SETUP_FAIL', 'timeout:infra_setup')}
+NO_POWER = {('INCOMPLETE', 'power'), ('SETUP_FAIL', 'power')}
+WAITED = kinds.SILENT_ENDS | {('SETUP_FAIL', 'timeout:overall'),
+                              ('SETUP_FAIL', 'timeout:infra_setup')}
+
+SIGNALS = {'kill': signal.SIGKILL, 'term': signal.SIGTERM, 'stop': signal.SIGSTOP,
+           'continue': signal.SIGCONT}
+
+
+class Injuries:
+    """
+    Each step returns a word for what came of it. ends: board → the (status, reason) that its job
+    may have because of that, besides its own.
+    """
+
+    def __init__(self, world, plan, moments):
+        self.world, self.plan, self.moments = world, plan, moments
+        self.submissions = {board: [] for board in plan.cast}
+        self.ends = {board: set() for board in plan.cast}
+        self.may_lose = set()    # boards whose console may have had no reader
+        self.by_hand = set()     # boards that a person may have switched on
+        self.late_power = set()  # boards whose outlet was not free to answer
+        self.sims_to_kill = set()  # boards whose process cannot be reached any more
+        self.stopped = []        # pids
+        self.open = []           # connections that are closed at the end
+        self.readers = []
+        self.impostors = []
+        self.torn = False        # a write may have found no room
+
+    def everywhere(self, ends):
+        for board in self.ends:
+            self.ends[board] |= ends
+
+    def do(self, step):
+        verb, *arguments = step.action
+        if verb in SIGNALS:
+            return getattr(self, 'signal_' + arguments[0])(step.board, verb)
+        return getattr(self, verb)(step.board, *arguments)
+
+    # ---- processes ----
+
+    def send(self, pid, verb):
+        if pid is None or not processes.kill(pid, SIGNALS[verb]):
+            return 'nobody is there'
+        if verb == 'stop':
+            self.stopped.append(pid)
+        if verb == 'kill' and not processes.await_end(pid, 30):
+            raise Fault(f'process {pid} survived SIGKILL')
+        return 'done'
+
+    def continue_all(self):
+        for pid in self.stopped:
+            processes.kill(pid, signal.SIGCONT)
+        self.stopped = []
+
+    def signal_executor(self, board, verb):
+        self.ends[board] |= {'kill': KILLED, 'term': CANCELLED | KILLED, 'stop': KILLED | LOST |
+                             WAITED, 'continue': set()}[verb]
+        if verb == 'continue':
+            self.continue_all()
+            return 'done'
+        return self.send(self.world.lock_holder(board), verb)
+
+    def signal_helper(self, board, verb):
+        self.ends[board] |= SETUP
+        if verb == 'continue':
+            self.continue_all()
+            return 'done'
+        return self.send(self.world.helper_pid(board), verb)
+
+    def signal_fetch(self, board, verb):
+        self.ends[board] |= SETUP
+        if verb == 'continue':
+            self.continue_all()
+            return 'done'
+        return self.send(self.world.fetch_pid(board), verb)
+
+    def signal_sim(self, board, verb):
+        self.ends[board] |= WAITED | NO_POWER | LOST
+        self.late_power.add(board)
+        if verb == 'kill':
+            killed = self.world.kill_sim(self.world.boards[board])
+            return 'done' if killed else 'nobody is there'
+        if verb == 'continue':
+            self.continue_all()
+            return 'done'
+        return self.send(self.world.sim_pid(board), verb)
+
+    def signal_dutd(self, _board, verb):
+        self.everywhere(LOST)
+        if verb == 'stop':
+            return self.world.pause_daemon()
+        if verb == 'continue':
+            return self.world.continue_daemon()
+        self.lose_readers()
+        return self.world.stop_daemon() if verb == 'term' else self.world.kill_daemon()
+
+    def lose_readers(self):
+        """Without a dutd a console has no reader as soon as its executor is gone."""
+        if not ADOPTION:
+            self.may_lose |= set(self.plan.cast)
+
+    def signal_both(self, board, _verb):
+        executor = self.world.lock_holder(board)
+        self.everywhere(LOST)
+        self.ends[board] |= KILLED
+        self.may_lose |= set(self.plan.cast)
+        # The executor first, while dutd cannot see it: its successor finds both gone.
+        if self.world.daemon_answers():
+            processes.kill(self.world.daemon_pid, signal.SIGSTOP)
+        self.send(executor, 'kill')
+        return self.world.kill_daemon()
+
+    def start(self, _board, _what):
+        return self.world.try_start()
+
+    def second(self, _board, _what):
+        if not self.world.daemon_answers():
+            return 'nobody is there'
+        try:
+            ran = self.world.lab.dutd(seconds=60)
+        except subprocess.TimeoutExpired:
+            raise Fault('a second dutd runs beside the first') from None
+        if ran.rc == 0 or 'another dutd runs' not in self.world.lab.log + ran.err:
+            raise Fault(f'a second dutd: {ran}')
+        return 'done'
+
+    # ---- clients ----
+
+    def submit(self, board, how):
+        path, kind = self.world.lab.socket, self.plan.cast[board]
+        if not self.world.daemon_answers():
+            return 'no dutd'
+        if how == 'leave':
+            connection = clients.raw_submission(path, kind, board)
+            self.ends[board] |= CANCELLED
+            # It leaves when the job is being made, which may be after the next steps.
+            self.moments.wait(board, ('file', 'job.json'))
+            connection.close()
+            return 'done'
+        for _ in range(2 if how == 'race' else 1):
+            self.submissions[board].append(clients.Submission(path, kind, board, 90))
+        if how == 'race':
+            # The loser waits for the board when it is only being switched off.
+            self.ends[board] |= CANCELLED
+        return 'done'
+
+    def upload(self, board, share):
+        if not self.world.daemon_answers():
+            return 'no dutd'
+        clients.raw_submission(self.world.lab.socket, kinds.KINDS['unpacks'], board, share).close()
+        return 'done'
+
+    def view(self, board, what, how):
+        job = self.moments.job_of(board)
+        path = self.world.lab.socket
+        if what == 'socket':
+            path, route = self.world.lab.executor_socket(board), '/api/v1/console'
+        elif not self.world.daemon_answers() or job is None:
+            return 'no dutd'
+        else:
+            route = clients.ROUTES[what].format(job=job, board=board)
+        if how == 'read':
+            self.readers.append(clients.Reader(path, job))
+            return 'done'
+        try:
+            connection = clients.ask_raw(path, route)
+        except OSError as error:
+            return f'not there: {error.strerror or error}'
+        if how == 'leave':
+            # Behind its first bytes, with others on their way.
+            try:
+                connection.sock.recv(100)
+            except OSError:
+                pass
+            connection.close()
+        else:
+            self.open.append(connection)
+        return 'done'
+
+    def crowd(self, _board, count):
+        if not self.world.daemon_answers():
+            return 'no dutd'
+        self.open += clients.crowd(self.world.lab.socket, count)
+        return 'done'
+
+    def ask(self, method, path, body, accepted):
+        """An API request that dutd may refuse as it should, and answers in any case."""
+        if not self.world.daemon_answers():
+            return 'no dutd'
+        try:
+            answer = self.world.lab.api(method, path, body,
+                                        {'Content-Type': 'application/json'}, seconds=60)
+        except OSError as error:
+            if os.path.exists(self.world.lab.socket) and not self.impostors:
+                raise Fault(f'{method} {path}: {error}') from error
+            return f'not there: {error.strerror or error}'
+        if answer.status not in accepted:
+            raise Fault(f'{method} {path}: {answer}')
+        return str(answer.status)
+
+    def cancel(self, board, how):
+        job = self.moments.job_of(board)
+        if job is None:
+            return 'no job'
+        self.ends[board] |= CANCELLED
+        body = json.dumps({'why': f'step of round {self.plan.number}'})
+        # On a full disk a cancel cannot be kept, and says so.
+        accepted = {200, 409, 507, 500} if self.torn else {200, 409}
+        if how == 'socket':
+            return self.cancel_at_socket(board, body)
+        if how == 'board':
+            return self.ask('POST', f'/dut/{board}/cancel_job', body, accepted)
+        word = self.ask('POST', f'/jobs/{job}/cancel', body, accepted)
+        if how == 'twice':
+            word = self.ask('POST', f'/jobs/{job}/cancel', body, accepted)
+        return word
+
+    def cancel_at_socket(self, board, body):
+        try:
+            connection = self.world.connect(self.world.lab.executor_socket(board))
+        except OSError as error:
+            return f'not there: {error.strerror or error}'
+        # A stopped one answers later, or never.
+        connection.sock.sendall(b'POST /api/v1/job/cancel HTTP/1.1\r\nHost: lab\r\n'
+                                b'Content-Type: application/json\r\n'
+                                b'Content-Length: %d\r\n\r\n%s' % (len(body), body.encode()))
+        self.open.append(connection)
+        return 'done'
+
+    def power(self, board, state):
+        self.by_hand.add(board)
+        return self.ask('PUT', f'/dut/{board}/power', json.dumps({'state': state}),
+                        {200, 409, 429, 502, 503})
+
+    # ---- files ----
+
+    def socket_path(self, board, name):
+        if name == 'dutd.sock':
+            return self.world.lab.socket
+        return os.path.join(self.world.lab.runtime, 'duts', board, name)
+
+    def hide(self, board, name):
+        if name == 'control.sock':
+            # They do not find each other: whose patience ends first is a matter of its limits.
+            self.ends[board] |= KILLED | LOST
+        if name in ('sim.sock', 'console.sock'):
+            self.sims_to_kill.add(board)
+            self.ends[board] |= WAITED | NO_POWER
+
+    def unlink(self, board, name):
+        self.hide(board, name)
+        try:
+            os.unlink(self.socket_path(board, name))
+        except OSError as error:
+            return f'not there: {error.strerror}'
+        return 'done'
+
+    def replace(self, board, name, how):
+        self.hide(board, name)
+        path = self.socket_path(board, name)
+        if not os.path.isdir(os.path.dirname(path)):
+            return 'not there'
+        self.ends[board if board in self.ends else min(self.ends)] |= KILLED
+        self.impostors.append(clients.Impostor(path, how))
+        return 'done'
+
+    def fill(self, _board, left):
+        if not self.world.disk:
+            return 'left out: no disk of our own'
+        self.world.disk.fill(left)
+        self.torn = True
+        self.everywhere(FULL | KILLED | {('SETUP_FAIL', 'bucket')})
+        return 'done'
+
+    def free(self, _board, _what):
+        if self.world.disk:
+            self.world.disk.free()
+        return 'done'

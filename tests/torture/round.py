@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""One round: its steps, the end of everything that was done, and the checks."""
+
+import os
+import shutil
+import signal
+
+from tests.support import processes
+from tests.torture import checks, console, kinds
+from tests.torture.injuries import ADOPTION, Injuries
+from tests.torture.moments import Moments
+from tests.torture.world import Fault, await_fact
+
+
+class Round:
+    def __init__(self, world, plan):
+        self.world, self.plan = world, plan
+        self.first = world.last_job() + 1
+        self.moments = Moments(world, self.first)
+        self.injuries = Injuries(world, plan, self.moments)
+        self.outcomes = []  # of the steps so far
+
+    def describe(self):
+        """The steps with what came of them."""
+        lines = str(self.plan).split('\n')
+        for number, outcome in enumerate(self.outcomes, 1):
+            lines[number] += f'  [{outcome}]'
+        return '\n'.join(lines)
+
+    def run(self):
+        """Raises Fault, or another AssertionError of the harness."""
+        for name, kind in self.plan.cast.items():
+            self.world.replace_script(self.world.boards[name], kind)
+        for step in self.plan.steps:
+            come = self.moments.wait(step.board, step.moment)
+            self.outcomes.append(come)
+            self.outcomes[-1] = f'{come}, {self.injuries.do(step)}'
+            self.world.check_daemon()
+        self.heal()
+        self.check()
+
+    # ---- afterwards ----
+
+    def heal(self):
+        """Takes away every cause, so that all has to become well by itself."""
+        injuries, world = self.injuries, self.world
+        world.continue_daemon()
+        if world.disk:
+            world.disk.free()
+        injuries.continue_all()
+        for impostor in injuries.impostors:
+            impostor.remove()
+        for connection in injuries.open:
+            connection.close()
+        if world.try_start().startswith('it does not'):
+            raise Fault('dutd does not start')
+        self.await_answers()
+        self.end_orphans()
+        self.cure_boards()
+
+    def await_answers(self):
+        """Whoever submitted has an answer, or knows that there will be none."""
+        for board, submissions in self.injuries.submissions.items():
+            for submission in submissions:
+                submission.join(checks.PATIENCE)
+                if submission.is_alive():
+                    raise Fault(f'{board}: a submission was not answered')
+                if submission.job:
+                    self.world.acknowledged[int(submission.job)] = board
+                elif submission.status not in (None, 409, 500, 503, 507):
+                    raise Fault(f'{board}: a submission was answered {submission.status} '
+                                f'{submission.json}')
+        for reader in self.injuries.readers:
+            reader.join(checks.PATIENCE)
+
+    def end_orphans(self):
+        """What only a cancel ends, and no dutd can cancel any more."""
+        for board, kind in self.plan.cast.items():
+            pid = self.world.lock_holder(board)
+            dut = self.world.lab.board_state(board)
+            if pid and not ADOPTION and dut['state'] == 'BORKED':
+                self.injuries.ends[board] |= {('CANCELLED', 'cancelled')}
+                processes.kill(pid, signal.SIGTERM)
+            elif not kind.ends and dut['job'] and dut['job']['state'] != 'ENDED' and \
+                    self.was_disturbed(board):
+                # Its own cancel came when it could not be kept, or met another job.
+                self.injuries.ends[board] |= {('CANCELLED', 'cancelled')}
+                self.world.lab.api('POST', f'/jobs/{dut["job"]["id"]}/cancel', {'why': 'the end'})
+
+    def was_disturbed(self, board):
+        return bool(self.injuries.ends[board])
+
+    def cure_boards(self):
+        """A board that lies is replaced; one that cannot be reached is switched off and on."""
+        for name, kind in self.plan.cast.items():
+            board = self.world.boards[name]
+            if not kind.cured and name not in self.injuries.sims_to_kill:
+                continue
+            self.await_end(name)
+            if kind.cured:
+                self.world.set_script(board, kinds.KINDS['passes'])
+            self.world.kill_sim(board)
+
+    def await_end(self, board):
+        if not await_fact(lambda: self.moments.job_of(board) is None or
+                          self.moments.is_over(board), checks.PATIENCE, 0.02):
+            raise Fault(f'{board}: its job does not end')
+
+    # ---- what must hold ----
+
+    def check(self):
+        world, injuries = self.world, self.injuries
+        checks.await_rest(world, injuries.by_hand)
+        jobs = checks.check_jobs(world)
+        mine = {number: job for number, job in jobs.items() if number >= self.first}
+        for number, job in mine.items():
+            board = job['dut']
+            if board not in self.plan.cast:
+                raise Fault(f'job {number} is on {board}, which nobody asked for')
+            checks.check_end(job, self.plan.cast[board], injuries.ends[board])
+            result = checks.check_files(world, job, injuries.torn)
+            checks.check_archive(world, job, result)
+        for submissions in injuries.submissions.values():
+            self.check_submissions(submissions)
+        checks.await_consoles(world)
+        for board in world.boards.values():
+            entries = console.check_bytes(world, board, board.name in injuries.may_lose)
+            if board.name not in injuries.by_hand and board.name not in injuries.late_power:
+                checks.check_power(board, entries,
+                                   [job for job in mine.values() if job['dut'] == board.name])
+            self.check_idle_index(board)
+        self.check_readers()
+        checks.check_daemon(world)
+        checks.check_idleness(world)
+        checks.check_sanitizers(world)
+        if world.faults:
+            raise Fault('; '.join(world.faults))
+        self.tidy(mine)
+
+    def check_submissions(self, submissions):
+        """Of several on an idle board at least one is taken, when nothing came between."""
+        if not submissions or self.was_disturbed(submissions[0].board):
+            return
+        if not any(submission.job for submission in submissions):
+            raise Fault(f'nobody got {submissions[0].board}: ' +
+                        str([(one.status, one.json, one.error) for one in submissions]))
+
+    def check_idle_index(self, board):
+        folder = os.path.join(self.world.lab.state, 'duts', board.name, 'console', 'main')
+        for name in os.listdir(folder):
+            if name.endswith('.idx'):
+                path = os.path.join(folder, name)
+                console.check_index(path, int(name[:-4]), os.path.getsize(path[:-4] + '.log'))
+
+    def check_readers(self):
+        """A viewer that got its end got every byte, another one the beginning."""
+        for reader in self.injuries.readers:
+            if reader.status != 200:
+                continue
+            record = self.world.read_record(reader.job)
+            with open(self.world.job_path(reader.job, 'console.log'), 'rb') as file:
+                log = file.read()
+            if reader.offset != record['console_base'] or not log.startswith(reader.data) or \
+                    (reader.whole and reader.data != log):
+                raise Fault(f'a viewer of job {reader.job} has read {len(reader.data)} bytes from '
+                            f'{reader.offset} on, and its log has {len(log)} from '
+                            f'{record["console_base"]} on (whole: {reader.whole})')
+
+    def tidy(self, jobs):
+        """The files of buckets would fill the disk by themselves."""
+        for number in jobs:
+            shutil.rmtree(self.world.job_path(number, 'bucket'), ignore_errors=True)
+            path = self.world.job_path(number, 'bucket.tar')
+            if os.path.exists(path):
+                os.unlink(path)
