@@ -97,6 +97,8 @@ class Attacks(unittest.TestCase):
     def attack(self, count=0, confined=True):
         """Runs the attacker as the executor of a job; returns {attack: result}."""
         with Guarded(ATTACKER, count) as guarded:
+            # An attack has to come to its end.
+            guarded.lab.daemon.environment.pop('DUT_SANDBOX', None)
             secret = guarded.lab.write('etc/secrets/rack1', 'community\n')
             # Of another job, which has ended, and of another DUT.
             lab = guarded.lab
