@@ -120,6 +120,9 @@ void http_reply_error(struct http_request *request, unsigned status, const char 
 void http_reply_error_json(struct http_request *request, unsigned status, json_t *extra,
 			   const char *text);
 
+/* The media type of a JSON object a line: job events, everywhere. */
+#define HTTP_JSON_LINES "application/jsonl"
+
 enum { HTTP_STREAM_END = -1, HTTP_STREAM_ABORT = -2 };
 
 struct http_source {

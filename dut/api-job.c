@@ -229,7 +229,7 @@ void api_job_events(struct http_request *request, void *data)
 	if (!job)
 		return;
 	r = viewer_add_file(&job->viewers, request, job, daemon->jobs_fd, "events.jsonl",
-			    "application/jsonl", 0, is_following(request), &err);
+			    HTTP_JSON_LINES, 0, is_following(request), &err);
 	if (r < 0)
 		http_reply_error(request, api_status(r), "%s", err.text);
 }
@@ -264,7 +264,8 @@ static int read_why(const struct http_request *request, json_t **ret_body, const
 	const char *text = http_request_body(request, &length);
 	const json_t *why;
 
-	*ret_body = text && length > 0 ? json_loadb(text, length, 0, NULL) : json_object();
+	*ret_body = text && length > 0 ? json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL)
+				       : json_object();
 	why = json_object_get(*ret_body, "why");
 	if (!json_is_object(*ret_body) ||
 	    (why && !json_is_null(why) && !metadata_is_text(why, JOB_MAX_TEXT)))

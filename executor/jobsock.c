@@ -180,7 +180,7 @@ static void on_events(struct http_request *request, void *data)
 		return;
 	}
 	viewer->wants_events = true;
-	viewer->stream = http_reply_stream(request, 200, "application/x-ndjson", &source, viewer);
+	viewer->stream = http_reply_stream(request, 200, HTTP_JSON_LINES, &source, viewer);
 }
 
 static void on_state(struct http_request *request, void *data)

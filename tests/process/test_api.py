@@ -53,6 +53,11 @@ class Refusals(unittest.TestCase):
             self.assertEqual((body['dut'], body['job']['id']), ('b1', job))
             self.refused(lab.api('PUT', '/dut/b1/power', b'{"state": "on"}'), 409, f'job {job}')
             self.refused(lab.api('GET', f'/jobs/{job}/results'), 409, 'has not ended')
+            for body in (b'why: enough', b'enough', b'["enough"]', b'{"why": 5}', b'{"why": "eno',
+                         b'{"why": "a", "why": "b"}', b'\xff\xfe'):
+                for path in ('/dut/b1/cancel_job', f'/jobs/{job}/cancel'):
+                    self.refused(lab.api('POST', path, body), 400, 'must be {"why": TEXT}')
+            self.assertIsNone(lab.get(f'/jobs/{job}')['cancel'])
             cancelled = lab.api('POST', '/dut/b1/cancel_job', b'{"why": "enough"}').json
             self.assertEqual((cancelled['id'], cancelled['cancel']['why']), (job, 'enough'))
             self.assertEqual(lab.await_job(job)['status'], 'CANCELLED')
@@ -104,6 +109,10 @@ class Answers(unittest.TestCase):
                 'id', 'name', 'dut', 'owner', 'state', 'phase', 'attempt', 'status', 'reason',
                 'verdict', 'message', 'console_base', 'submitted', 'started', 'ended', 'cancel'})
             self.assertEqual(set(lab.get('/dut/b1')) - set(dut), {'executor'})
+            for path, socket_path in (('/jobs/1/events', None),
+                                      ('/events', lab.executor_socket('b1'))):
+                with lab.stream(path, socket_path=socket_path) as stream:
+                    self.assertEqual(stream.headers['Content-Type'], 'application/jsonl')
             lab.api('POST', '/jobs/1/cancel', json.dumps({'why': None}).encode())
             self.assertEqual(lab.await_job('1')['reason'], 'cancelled')
             self.assertEqual([job['id'] for job in lab.get('/jobs?state=ENDED&dut=b1')['jobs']],
@@ -140,8 +149,16 @@ class Results(unittest.TestCase):
                 lambda: (lambda found: found if found.status == 200 else None)(
                     lab.api('GET', path)), 'room')
             self.assertEqual(len(answer.body), size)
-            with self.assertRaises(http.client.IncompleteRead):
-                streams[0].response.read()
+            ends = [self.is_cut(stream) for stream in streams]
+            self.assertEqual(sum(ends), 1, ends)
+
+    @staticmethod
+    def is_cut(stream):
+        try:
+            stream.response.read()
+        except http.client.IncompleteRead:
+            return True
+        return False
 
 
 if __name__ == '__main__':

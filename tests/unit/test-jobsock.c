@@ -304,7 +304,7 @@ static void events_are_followed_line_by_line(void **state)
 	struct client client = ask(f, "/api/v1/events");
 
 	client_wait_for(&client, "\r\n\r\n");
-	assert_non_null(strstr(client.text, "\r\nContent-Type: application/x-ndjson\r\n"));
+	assert_non_null(strstr(client.text, "\r\nContent-Type: application/jsonl\r\n"));
 	lab_settle(&f->lab);
 	add_event(f, "{\"seq\":1}\n");
 	client_wait_for(&client, "\r\n{\"seq\":1}\n\r\n");
