@@ -21,7 +21,6 @@ enum {
 
 static const uint64_t unknown = UINT64_MAX;
 
-CLEANUP_DEFINE(CURL *, curl_easy_cleanup)
 CLEANUP_DEFINE(CURLU *, curl_url_cleanup)
 CLEANUP_DEFINE(struct curl_slist *, curl_slist_free_all)
 
@@ -29,9 +28,10 @@ CLEANUP_DEFINE(struct curl_slist *, curl_slist_free_all)
 enum fit { FIT_UNKNOWN, FIT_GOOD, FIT_OTHER };
 
 struct download {
-	CURL *curl;
+	CURL *curl; /* of the present transfer, and until the next one */
 	struct sink *sink;
 	const struct download_limits *limits;
+	const char *whole_url;	 /* as it was asked for */
 	char url[SHOWN_MAX];	 /* without secrets, for texts */
 	char user[TAG_MAX];	 /* a secret that no text may hold; "" for none */
 	char password[TAG_MAX];	 /* likewise */
@@ -255,13 +255,17 @@ static size_t on_header(char *data, size_t size, size_t count, void *context)
 
 /* ---- transfers ---- */
 
+static int renew_handle(struct download *download, struct error *err);
+
 /* One transfer of what is missing. */
-static CURLcode transfer(struct download *download)
+static int transfer(struct download *download, CURLcode *ret_code, struct error *err)
 {
 	cleanup_(curl_slist_free_allp) struct curl_slist *headers = NULL;
 	char line[TAG_MAX + 16];
-	CURLcode code;
+	int r = renew_handle(download, err);
 
+	if (r < 0)
+		return r;
 	download->from = download->sink->size;
 	download->fit = FIT_UNKNOWN;
 	download->words[0] = '\0';
@@ -269,16 +273,16 @@ static CURLcode transfer(struct download *download)
 		(void)snprintf(line, sizeof(line), "If-Range: %s", download->validator);
 		headers = curl_slist_append(NULL, line);
 		if (!headers)
-			return CURLE_OUT_OF_MEMORY;
+			return error_oom(err);
 	}
 	(void)curl_easy_setopt(download->curl, CURLOPT_HTTPHEADER, headers);
 	(void)curl_easy_setopt(download->curl, CURLOPT_RESUME_FROM_LARGE,
 			       (curl_off_t)download->from);
-	code = curl_easy_perform(download->curl);
+	*ret_code = curl_easy_perform(download->curl);
 	(void)curl_easy_setopt(download->curl, CURLOPT_HTTPHEADER, NULL);
-	if (code == CURLE_OK)
+	if (*ret_code == CURLE_OK)
 		look_at_answer(download);
-	return code;
+	return 0;
 }
 
 static bool is_later(long status)
@@ -351,8 +355,11 @@ static void wait_for_retry(const struct download *download)
 /* One transfer and what follows from it: 1 when the file is whole, 0 to go on. */
 static int step(struct download *download, struct error *err)
 {
-	CURLcode code = transfer(download);
+	CURLcode code = CURLE_OK;
+	int r = transfer(download, &code, err);
 
+	if (r < 0)
+		return r;
 	if (download->sink->r == 0 && is_range_refused(download, code))
 		return sink_start(download->sink, err);
 	if (download->sink->r == 0 && is_broken(download, code) && may_retry(download)) {
@@ -390,11 +397,11 @@ static int set_trust(CURL *curl, struct error *err)
 	return 0;
 }
 
-static int set_options(struct download *download, const char *url, struct error *err)
+static int set_options(struct download *download, struct error *err)
 {
 	CURL *curl = download->curl;
 
-	if (curl_easy_setopt(curl, CURLOPT_URL, url) != CURLE_OK)
+	if (curl_easy_setopt(curl, CURLOPT_URL, download->whole_url) != CURLE_OK)
 		return error_oom(err);
 	if (curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK ||
 	    curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https") != CURLE_OK)
@@ -419,20 +426,33 @@ static int set_options(struct download *download, const char *url, struct error 
 	return set_trust(curl, err);
 }
 
+/*
+ * A handle for one transfer. One that is used again makes libcurl before 8.1.1 read and write freed
+ * memory when an answer begins with a folded header: it means the last one of the transfer before.
+ */
+static int renew_handle(struct download *download, struct error *err)
+{
+	curl_easy_cleanup(download->curl);
+	download->curl = curl_easy_init();
+	return download->curl ? set_options(download, err) : error_oom(err);
+}
+
 int download_url(const char *url, struct sink *sink, const struct download_limits *limits,
 		 struct error *err)
 {
-	cleanup_(curl_easy_cleanupp) CURL *curl = NULL;
-	struct download download = { .sink = sink, .limits = limits, .total = unknown };
+	struct download download = {
+		.sink = sink,
+		.limits = limits,
+		.whole_url = url,
+		.total = unknown,
+	};
 	int r = read_url(&download, url, err);
 
 	if (r < 0)
 		return r;
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK)
-		curl = curl_easy_init();
-	if (!curl)
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		return error_oom(err);
-	download.curl = curl;
-	r = set_options(&download, url, err);
-	return r < 0 ? r : run(&download, err);
+	r = run(&download, err);
+	curl_easy_cleanup(download.curl);
+	return r;
 }
