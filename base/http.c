@@ -364,6 +364,9 @@ static int on_prepare(sd_event_source *source, void *userdata)
 	uint64_t now_us, when_us;
 
 	(void)source;
+	/* Nobody is there in most turns of a loop that has other things to do. */
+	if (list_empty(&server->connections) && server->timer_us == UINT64_MAX)
+		return 0;
 	if (MHD_get_timeout(server->mhd, &timeout_ms) != MHD_YES) {
 		if (server->timer_us != UINT64_MAX)
 			(void)sd_event_source_set_enabled(server->timer_source, SD_EVENT_OFF);

@@ -203,7 +203,7 @@ static int prepare(struct executor *executor, struct error *err)
 	r = confine_files(executor->assignment, err);
 	if (r < 0)
 		return r;
-	r = sd_event_default(&executor->event);
+	r = sd_event_new(&executor->event);
 	if (r < 0)
 		return error_code(err, r, "cannot make the event loop");
 	r = start_helper(executor, err);
