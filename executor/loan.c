@@ -19,7 +19,7 @@ enum {
 	MORE_BYTES = 4096,	/* who gave less at once has no more now */
 	ACCURACY_US = 1000,
 	PACE_WINDOW_US = 50000,
-	PACE_FAST_BYTES = 4096, /* in a window: above that a board's buffers are what counts */
+	PACE_FAST_BYTES = 16384, /* in a window: above that a board's buffers are what counts */
 };
 
 struct loan {
@@ -154,8 +154,8 @@ static ssize_t pump_once(struct loan *loan)
 	return n;
 }
 
-/* Until one step gives less than enough bytes, or nothing. */
-static void pump(struct loan *loan, unsigned times, ssize_t enough)
+/* Until one step gives less than enough bytes, or nothing; whether any came. */
+static bool pump(struct loan *loan, unsigned times, ssize_t enough)
 {
 	bool grew = false;
 
@@ -170,17 +170,22 @@ static void pump(struct loan *loan, unsigned times, ssize_t enough)
 		arm_silence(loan);
 		loan->config.appended(loan->config.data);
 	}
+	return grew;
 }
 
 void loan_pump(struct loan *loan)
 {
-	pump(loan, PUMPS_AT_ONCE, 1);
+	(void)pump(loan, PUMPS_AT_ONCE, 1);
 }
 
 /* ---- when to look again ---- */
 
-/* Whether the next bytes should be waited for in a timer instead of being told at once. */
-static bool is_busy_and_slow(struct loan *loan, uint64_t previous_us)
+/*
+ * A UART tells of every few bytes, and to be woken costs more than to read them. So a line that is
+ * busy, but not so fast that somebody's buffers fill, is looked at in a timer, until it has nothing
+ * to say once.
+ */
+static bool is_slow(struct loan *loan)
 {
 	uint64_t now_us = loan->last_byte_us;
 
@@ -189,17 +194,24 @@ static bool is_busy_and_slow(struct loan *loan, uint64_t previous_us)
 		loan->window_us = now_us;
 		loan->window_bytes = 0;
 	}
-	return now_us - previous_us < LOAN_BATCH_US && !loan->fast &&
-	       loan->window_bytes <= PACE_FAST_BYTES;
+	return !loan->fast && loan->window_bytes <= PACE_FAST_BYTES;
+}
+
+static bool look_later(struct loan *loan)
+{
+	return sd_event_source_set_time_relative(loan->batch, LOAN_BATCH_US) >= 0 &&
+	       sd_event_source_set_enabled(loan->batch, SD_EVENT_ONESHOT) >= 0;
 }
 
 static int on_batch(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct loan *loan = data;
+	bool grew = pump(loan, PUMPS_AT_ONCE, MORE_BYTES);
 
 	(void)source;
 	(void)usec;
-	(void)sd_event_source_set_enabled(loan->io, SD_EVENT_ON);
+	if (loan->live && !(grew && is_slow(loan) && look_later(loan)))
+		(void)sd_event_source_set_enabled(loan->io, SD_EVENT_ON);
 	return 0;
 }
 
@@ -211,10 +223,9 @@ static int on_console(sd_event_source *source, int fd, uint32_t revents, void *d
 	(void)fd;
 	(void)revents;
 	/* What is left, against expectation, wakes us again. */
-	pump(loan, PUMPS_AT_ONCE, MORE_BYTES);
-	if (loan->live && is_busy_and_slow(loan, previous_us) &&
-	    sd_event_source_set_time_relative(loan->batch, LOAN_BATCH_US) >= 0 &&
-	    sd_event_source_set_enabled(loan->batch, SD_EVENT_ONESHOT) >= 0)
+	(void)pump(loan, PUMPS_AT_ONCE, MORE_BYTES);
+	if (loan->live && is_slow(loan) && loan->last_byte_us - previous_us < LOAN_BATCH_US &&
+	    look_later(loan))
 		(void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
 	return 0;
 }
@@ -307,7 +318,7 @@ int loan_take(struct loan *loan, const struct control_loan *lent, struct error *
 		control_loan_close(lent);
 		return r;
 	}
-	pump(loan, PUMPS_TO_THE_END, 1);
+	(void)pump(loan, PUMPS_TO_THE_END, 1);
 	stop_reading(loan);
 	(void)close_fd(loan->wake_fd);
 	loan->wake_fd = lent->wake_fd;

@@ -18,7 +18,7 @@
  * on an idle line; on a busy slow one wake-ups are gathered for at most LOAN_BATCH_US.
  */
 
-enum { LOAN_SILENCE_US = 250000, LOAN_BATCH_US = 5000 };
+enum { LOAN_SILENCE_US = 250000, LOAN_BATCH_US = 8000 };
 
 struct loan;
 

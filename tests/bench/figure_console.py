@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import threading
+import time
 
 from tests.bench import loggers
 from tests.bench.measure import Figure, LeftOut, Measure
@@ -12,8 +13,10 @@ from tests.bench.measure import Figure, LeftOut, Measure
 MIB = 1 << 20
 FLOOD_BYTES = 16 * MIB
 LINE_RATE = 11520  # bytes a second: 115200 baud
-PACE_S = 0.016  # what a USB adapter gathers before it says something
 PACED_S = 4.0
+# How many bytes come together: a UART tells when its FIFO has so many, a USB adapter every 16 ms.
+PORTS = {'uart': 16, 'usb': 184}
+PORT_NAMES = {'uart': 'UART with FIFO', 'usb': 'USB adapter'}
 OURS, LIMIT = loggers.Executor.name, loggers.Limit.name
 
 WORDS = ('usb pci acpi initcall driver registered device bus detected using enabled interrupt port '
@@ -80,16 +83,16 @@ class Paced(Figure):
     about = 'the same at 115200 baud'
 
     def plan(self):
-        return [Measure('console/115200', 'tty at 115200 baud: CPU', 'ns a byte', 1e9, OURS, LIMIT,
-                        1.5)]
+        return [Measure(f'console/115200/{port}', f'{name} at 115200 baud: CPU', 'ns a byte', 1e9,
+                        OURS, LIMIT, 1.5) for port, name in PORT_NAMES.items()]
 
     def rounds(self):
         return min(3, self.bench.rounds)
 
     def contestants(self):
-        return {'all at once': self.measure}
+        return {port: lambda port=port: self.measure(port) for port in PORTS}
 
-    def measure(self):
+    def measure(self, port):
         """All see the same at the same times."""
         with contextlib.ExitStack() as stack:
             running = []
@@ -99,22 +102,23 @@ class Paced(Figure):
                 except LeftOut as why:
                     self.bench.leave_out(f'{kind.name}: {why}')
             before = [logger.cpu_s() for logger in running]
-            size = self.feed([logger.board for logger in running])
+            size = self.feed([logger.board for logger in running], PORTS[port])
             for logger in running:
                 logger.await_mark(b'the end of it all\r\n')
             for logger, begun in zip(running, before):
-                self.measures['console/115200'].add(logger.name,
-                                                    (logger.cpu_s() - begun) / size)
+                self.measures[f'console/115200/{port}'].add(logger.name,
+                                                            (logger.cpu_s() - begun) / size)
 
     @staticmethod
-    def feed(boards):
+    def feed(boards, step):
         text = make_text(int(LINE_RATE * PACED_S), 2)
-        step = int(LINE_RATE * PACE_S)
         clock = threading.Event()
+        due = time.monotonic()
         for at in range(0, len(text), step):
             for board in boards:
                 write_all(board, text[at:at + step])
-            clock.wait(PACE_S)
+            due += step / LINE_RATE
+            clock.wait(max(0, due - time.monotonic()))
         for board in boards:
             write_all(board, b'the end of it all\r\n')
         return len(text)
