@@ -54,11 +54,32 @@ static const char *printable(char buffer[static TEXT_MAX], const char *name)
 /* libarchive's words for its last failure, which may hold bytes of the archive. */
 static int archive_fault(struct archive *archive, struct error *err)
 {
+	static const char ignoring[] = "Ignoring "; /* which we do not */
 	const char *words = archive_error_string(archive);
 	char text[TEXT_MAX];
 
+	if (words && strncmp(words, ignoring, strlen(ignoring)) == 0)
+		words += strlen(ignoring);
 	return error_set(err, -EBADMSG, "the archive cannot be read: %s",
-			 printable(text, words ? words : "unknown reason"));
+			 printable(text, words ? words : "it is damaged"));
+}
+
+/*
+ * The next entry: 1, or 0 at the end. libarchive tells of headers that it could not make sense of,
+ * and then goes on without them; a name in another encoding is no fault, though.
+ */
+static int next_entry(struct archive *archive, struct archive_entry **ret, struct error *err)
+{
+	int r = archive_read_next_header(archive, ret);
+
+	if (r == ARCHIVE_OK || (r == ARCHIVE_WARN && archive_errno(archive) == EILSEQ))
+		return 1;
+	if (r != ARCHIVE_EOF)
+		return archive_fault(archive, err);
+	/* The end is marked by blocks of zeros, which are read behind the last entry. */
+	if (archive_filter_bytes(archive, 0) == archive_read_header_position(archive))
+		return error_set(err, -EBADMSG, "the archive is cut: its end is missing");
+	return 0;
 }
 
 /*
@@ -208,17 +229,25 @@ static int check_entry(struct item *item, struct archive_entry *entry, struct er
 	return 0;
 }
 
+static int too_much(const char *verb, uint64_t limit, const char *what, const char *key,
+		    struct error *err)
+{
+	return error_set(err, -E2BIG, "the archive %s more than %llu %s%s%s%s", verb,
+			 (unsigned long long)limit, what, key ? " (" : "", key ? key : "",
+			 key ? ")" : "");
+}
+
 /* Adds to what is used, unless that is over a limit. */
 static int count(struct unpack *unpack, uint64_t bytes, uint64_t files, struct error *err)
 {
 	const struct archive_unpack_options *options = unpack->options;
 
 	if (bytes > options->max_bytes - unpack->bytes)
-		return error_set(err, -E2BIG, "the archive unpacks to more than %llu bytes",
-				 (unsigned long long)options->max_bytes);
+		return too_much("unpacks to", options->max_bytes, "bytes", options->max_bytes_key,
+				err);
 	if (files > options->max_files - unpack->files)
-		return error_set(err, -E2BIG, "the archive holds more than %llu files and folders",
-				 (unsigned long long)options->max_files);
+		return too_much("holds", options->max_files, "files and folders",
+				options->max_files_key, err);
 	unpack->bytes += bytes;
 	unpack->files += files;
 	return 0;
@@ -416,10 +445,31 @@ static int open_archive(struct archive **ret, int fd, struct error *err)
 	(void)archive_read_support_filter_zstd(archive);
 	if (archive_read_support_format_tar(archive) < ARCHIVE_WARN ||
 	    archive_read_support_format_gnutar(archive) < ARCHIVE_WARN ||
+	    archive_read_set_format_option(archive, "tar", "read_concatenated_archives", "1") <
+		    ARCHIVE_WARN ||
 	    archive_read_open_fd(archive, fd, READ_SIZE) < ARCHIVE_WARN)
 		return archive_fault(archive, err);
+	/* The first one is libarchive's own. Each layer multiplies what a few bytes may become. */
+	if (archive_filter_count(archive) > 2)
+		return error_set(err, -EINVAL, "the archive is compressed more than once");
 	*ret = take_ptr(archive);
 	return 0;
+}
+
+/* One entry, in one of the passes. */
+static int take_entry(struct unpack *unpack, struct item *item, struct archive_entry *entry,
+		      bool write, struct error *err)
+{
+	char text[TEXT_MAX];
+	int r = check_entry(item, entry, err);
+
+	if (r < 0)
+		return r;
+	r = count(unpack, item->size, 1, err);
+	if (r == 0 && write)
+		r = item->kind == ITEM_FOLDER ? put_folder(unpack, item, err)
+					      : put_item(unpack, item, err);
+	return r < 0 ? error_prefix(err, r, "entry '%s'", printable(text, item->path)) : 0;
 }
 
 /* Goes through all entries once, with or without writing. */
@@ -429,31 +479,21 @@ static int pass(struct unpack *unpack, int archive_fd, bool write, struct error 
 	struct archive_entry *entry = NULL;
 	struct item item = { .kind = ITEM_FILE };
 	int r = open_archive(&archive, archive_fd, err);
+	char text[TEXT_MAX];
 
 	if (r < 0)
 		return r;
 	unpack->archive = archive;
 	unpack->bytes = 0;
 	unpack->files = 0;
-	while ((r = archive_read_next_header(archive, &entry)) != ARCHIVE_EOF) {
-		char text[TEXT_MAX];
-
-		if (r < ARCHIVE_WARN)
-			return archive_fault(archive, err);
-		r = check_entry(&item, entry, err);
+	while ((r = next_entry(archive, &entry, err)) > 0) {
+		r = take_entry(unpack, &item, entry, write, err);
 		if (r < 0)
 			return r;
-		r = count(unpack, item.size, 1, err);
-		if (r < 0)
-			return r;
-		if (!write)
-			continue;
-		r = item.kind == ITEM_FOLDER ? put_folder(unpack, &item, err)
-					     : put_item(unpack, &item, err);
-		if (r < 0)
-			return error_prefix(err, r, "entry '%s'", printable(text, item.path));
 	}
-	return 0;
+	if (r < 0 && *item.path)
+		return error_prefix(err, r, "after entry '%s'", printable(text, item.path));
+	return r;
 }
 
 static int unpack_all(struct unpack *unpack, int archive_fd, struct error *err)
@@ -506,9 +546,7 @@ static int search(int archive_fd, const char *path, struct error *err)
 
 	if (r < 0)
 		return r;
-	while ((r = archive_read_next_header(archive, &entry)) != ARCHIVE_EOF) {
-		if (r < ARCHIVE_WARN)
-			return archive_fault(archive, err);
+	while ((r = next_entry(archive, &entry, err)) > 0) {
 		r = check_entry(&item, entry, err);
 		if (r < 0)
 			return r;
@@ -517,7 +555,7 @@ static int search(int archive_fd, const char *path, struct error *err)
 		    (item.path[length] == '\0' || item.path[length] == '/'))
 			return 1;
 	}
-	return 0;
+	return r;
 }
 
 int archive_has(int archive_fd, const char *path, struct error *err)

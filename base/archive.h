@@ -20,8 +20,10 @@ enum archive_target {
 
 struct archive_unpack_options {
 	enum archive_target target;
-	uint64_t max_bytes; /* of all files together */
-	uint64_t max_files; /* files, folders and links together */
+	uint64_t max_bytes;	   /* of all files together */
+	uint64_t max_files;	   /* files, folders and links together */
+	const char *max_bytes_key; /* names of the limits for texts, or NULL */
+	const char *max_files_key;
 };
 
 /*
@@ -30,7 +32,9 @@ struct archive_unpack_options {
  * checked before the first one is written, and one that is not allowed refuses the archive as a
  * whole: a name or a link that leaves the folder, a device, a fifo, too much. A symlink may have
  * `..` at its beginning only, since `..` behind a name that is itself a link leads anywhere. Links
- * in the folder are never followed.
+ * in the folder are never followed. Of two entries with the same name the later one counts; names
+ * that differ in anything, also in case alone, are different ones. Archives that were put behind
+ * each other are one archive.
  *
  * Errors: -EBADMSG what is no tar archive, or damaged; -EINVAL an entry is not allowed; -E2BIG over
  * a limit; -ESPIPE when archive_fd is no regular file; -ENOTEMPTY; -ENOSPC and others of the disk.

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/archive.h"
@@ -46,6 +47,9 @@ enum {
 	EXIT_USAGE = 64,
 	EXIT_NO_ANSWER = 70,
 	UNPACK_MEMORY_MAX = 1 << 30, /* of address space: a decompressor may ask for 4 GiB */
+	/* Of processor time: this, and more for each byte of the archive. */
+	UNPACK_TIME_S = 300,
+	UNPACK_BYTES_PER_S = 256 << 10,
 	NAMES_MAX = 1000,
 };
 
@@ -179,6 +183,38 @@ static int do_download(const json_t *request, uint64_t *ret_size, const char **r
 	return check_sha256(&sink, sha256, err);
 }
 
+static char time_over_text[160];
+
+/* libarchive may be deep in a loop over what a few bytes have become: there is no way back. */
+static void on_time_over(int number)
+{
+	ssize_t n = write(FD_ANSWER, time_over_text, strlen(time_over_text));
+
+	(void)number;
+	_exit(n < 0 ? EXIT_NO_ANSWER : EXIT_SUCCESS);
+}
+
+/* A bomb is small and takes long; an archive that is large may. */
+static void limit_time(const json_t *request)
+{
+	uint64_t limit_s = get_limit(request, "cpu_s");
+	struct rlimit limit;
+	struct stat found;
+
+	if (fstat(FD_FILE, &found) < 0 || getrlimit(RLIMIT_CPU, &limit) < 0)
+		return;
+	if (limit_s > UNPACK_TIME_S)
+		limit_s = UNPACK_TIME_S + (uint64_t)found.st_size / UNPACK_BYTES_PER_S;
+	(void)snprintf(time_over_text, sizeof(time_over_text),
+		       "{\"reason\":\"bucket\",\"error\":\"the archive takes more than %llu s of "
+		       "processor time to unpack\"}\n",
+		       (unsigned long long)limit_s);
+	(void)signal(SIGXCPU, on_time_over);
+	if (limit_s < limit.rlim_cur)
+		limit.rlim_cur = limit_s;
+	(void)setrlimit(RLIMIT_CPU, &limit);
+}
+
 static void limit_memory(void)
 {
 #if !WITH_ADDRESS_SANITIZER
@@ -195,10 +231,13 @@ static int do_unpack(const json_t *request, uint64_t *ret_size, const char **ret
 		.target = ARCHIVE_INTO_EMPTY,
 		.max_bytes = get_limit(request, "max_bytes"),
 		.max_files = get_limit(request, "max_files"),
+		.max_bytes_key = "limits.bucket",
+		.max_files_key = "limits.bucket_files",
 	};
 	int r;
 
 	limit_memory();
+	limit_time(request);
 	r = archive_unpack(FD_FILE, FD_OTHER, &options, ret_size, err);
 	*ret_reason = is_disk_fault(r) ? "disk" : "bucket";
 	return r;

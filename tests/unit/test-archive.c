@@ -313,12 +313,14 @@ static void limits_are_named_and_exact(void **state)
 	tar_add(&tar, '5', "c", "", NULL, 0);
 	tar_end(&tar);
 	options.max_files = 2;
+	options.max_files_key = "limits.x";
 	assert_int_equal(archive_unpack(tar.fd, box->dir, &options, &bytes, &err), -E2BIG);
-	assert_string_equal(err.text, "the archive holds more than 2 files and folders");
+	assert_string_equal(
+		err.text, "entry 'c': the archive holds more than 2 files and folders (limits.x)");
 	options.max_files = 3;
 	options.max_bytes = 9;
 	assert_int_equal(archive_unpack(tar.fd, box->dir, &options, &bytes, &err), -E2BIG);
-	assert_string_equal(err.text, "the archive unpacks to more than 9 bytes");
+	assert_string_equal(err.text, "entry 'b': the archive unpacks to more than 9 bytes");
 	assert_int_equal(folder_is_empty(box->dir, NULL), 1);
 	options.max_bytes = 10;
 	assert_int_equal(archive_unpack(tar.fd, box->dir, &options, &bytes, &err), 0);
