@@ -20,7 +20,7 @@ static const char job[] =
 	"console_patterns:\n"
 	"  session_end: {regex: 'halt(ed)?$'}\n"
 	"  session_reboot: {regex: '^reboot.*\\r$'}\n"
-	"  job_success: {regex: '(a+)+b\\r\\n'}\n"
+	"  job_success: {regex: '(a|b)+c\\r\\n'}\n"
 	"  job_warn: {regex: '[0-9]+ (?:warn|err)'}\n"
 	"  machine_unfit_for_service: {regex: '^\\x1b\\[31munfit'}\n"
 	"  watchdogs: {w: {start: {regex: 'go'}, reset: {regex: 'on.$'}, stop: {regex: '^x*y'}}}\n"
