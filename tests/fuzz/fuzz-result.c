@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/protocol.h"
 #include "dut/job.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -33,7 +34,7 @@ static void import(const uint8_t *data, size_t size)
 		assert(r == -EBADMSG && !result.reason && !result.message);
 		return;
 	}
-	assert(result.status < JOB_STATUSES && result.reason);
+	assert(result.reason && job_status_fits(result.status, result.reason));
 	assert(job_set_end(job, result.status, result.reason, result.verdict, result.message));
 	assert(!job_set_end(job, JOB_PASS, "ok", NULL, NULL));
 	job_result_done(&result);
