@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/needle.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -14,12 +15,13 @@
  * references, \Q, comments, the flag x ...) sets `lost`, and the expression has no needles. An item
  * that is known to be longer or more than it really is would be a miss, so in doubt it is lost.
  */
-enum { DEPTH_MAX = 24, SCORE_LENGTH_MAX = 12 };
+enum { DEPTH_MAX = 24 };
 
 struct walker {
 	const char *regex;
 	size_t length, at;
 	unsigned depth;
+	bool multiline; /* the flag m was seen: `^` is no start of the line any more */
 	bool lost;
 };
 
@@ -68,17 +70,37 @@ static bool take(struct walker *walker, const char *text)
 
 /* ---- which needles are the better ones ---- */
 
-/* The shortest decides, for it is in the most lines; with more of them there are more. */
-static size_t score(const struct needles *needles)
+unsigned needle_rarity(const char *text, size_t length)
 {
-	size_t shortest = SCORE_LENGTH_MAX;
+	/* From the most common on, of some boot logs. What is not in it is rarer. */
+	static const char common[] = " 0e1tsainr:o2dpl.3c\n45_f6[]m9x87bu/-gk=hvw";
+	unsigned rarity = 0;
 
-	for (size_t i = 0; i < needles->count; i++)
-		if (needles->items[i].length < shortest)
-			shortest = needles->items[i].length;
-	if (needles->count == 0 || shortest < NEEDLE_MIN)
-		return 0;
-	return shortest * (NEEDLES_MAX + 1) + NEEDLES_MAX - needles->count;
+	for (size_t i = 0; i < length; i++) {
+		const char *at = text[i] ? strchr(common, text[i]) : NULL;
+
+		rarity += at ? 12 + (unsigned)(at - common) : 64;
+	}
+	return rarity;
+}
+
+/* The most common of them decides; with more of them there are more. */
+static unsigned score(const struct needles *needles)
+{
+	unsigned least = UINT_MAX;
+
+	for (size_t i = 0; i < needles->count; i++) {
+		const struct needle *needle = &needles->items[i];
+		unsigned rarity = needle_rarity(needle->text, needle->length);
+
+		if (needle->length < NEEDLE_MIN)
+			return 0;
+		if (rarity < least)
+			least = rarity;
+	}
+	return needles->count > 0
+		       ? least * NEEDLES_MAX / (NEEDLES_MAX - 1 + (unsigned)needles->count)
+		       : 0;
 }
 
 static void keep_better(struct needles *best, const struct needles *other)
@@ -112,6 +134,20 @@ static int hex_value(int byte)
 	return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
 }
 
+/* A byte of the text; its end, CR LF, is not looked through. */
+static enum item literal(int byte, unsigned char *ret_byte)
+{
+	*ret_byte = (unsigned char)byte;
+	return byte == '\r' || byte == '\n' ? ITEM_OTHER : ITEM_BYTE;
+}
+
+/* The sieve takes each line for one that an LF stands before. */
+static enum item start_of_line(unsigned char *ret_byte)
+{
+	*ret_byte = '\n';
+	return ITEM_BYTE;
+}
+
 static enum item take_escape(struct walker *walker, unsigned char *ret_byte)
 {
 	int byte = peek(walker, 1);
@@ -120,26 +156,24 @@ static enum item take_escape(struct walker *walker, unsigned char *ret_byte)
 	walker->at += byte < 0 ? 1 : 2;
 	switch (byte) {
 	case 't':
-		*ret_byte = '\t';
-		return ITEM_BYTE;
+		return literal('\t', ret_byte);
 	case 'e':
-		*ret_byte = '\033';
-		return ITEM_BYTE;
+		return literal('\033', ret_byte);
 	case 'x':
 		high = hex_value(peek(walker, 0));
 		low = hex_value(peek(walker, 1));
 		if (high < 0 || low < 0)
 			break;
 		walker->at += 2;
-		*ret_byte = (unsigned char)(high << 4 | low);
-		return ITEM_BYTE;
+		return literal(high << 4 | low, ret_byte);
+	case 'A':
+		return start_of_line(ret_byte);
 	default:
-		if (is_one_of(byte, "dDwWsShHvVRrnfabBAZzG"))
+		if (is_one_of(byte, "dDwWsShHvVRrnfabBZzG"))
 			return ITEM_OTHER;
 		if (byte < 0 || is_digit(byte) || is_letter(byte))
 			break;
-		*ret_byte = (unsigned char)byte;
-		return ITEM_BYTE;
+		return literal(byte, ret_byte);
 	}
 	walker->lost = true;
 	return ITEM_OTHER;
@@ -200,8 +234,8 @@ static enum group take_group_head(struct walker *walker)
 		take_name(walker, '\'');
 		return GROUP_PLAIN;
 	}
-	while (is_one_of(peek(walker, 0), "imsnJU-"))
-		walker->at++;
+	for (; is_one_of(peek(walker, 0), "imsnJU-"); walker->at++)
+		walker->multiline = walker->multiline || peek(walker, 0) == 'm';
 	if (take(walker, ":"))
 		return GROUP_PLAIN;
 	if (peek(walker, 0) != ')')
@@ -240,8 +274,10 @@ static enum item take_item(struct walker *walker, unsigned char *ret_byte, struc
 		return ITEM_OTHER;
 	case '(':
 		return take_group(walker, ret);
-	case '.':
 	case '^':
+		walker->at++;
+		return walker->multiline ? ITEM_OTHER : start_of_line(ret_byte);
+	case '.':
 	case '$':
 		walker->at++;
 		return ITEM_OTHER;
@@ -256,8 +292,7 @@ static enum item take_item(struct walker *walker, unsigned char *ret_byte, struc
 		    (is_digit(peek(walker, 1)) || is_one_of(peek(walker, 1), ", \t")))
 			walker->lost = true;
 		walker->at++;
-		*ret_byte = (unsigned char)byte;
-		return ITEM_BYTE;
+		return literal(byte, ret_byte);
 	}
 }
 
@@ -326,9 +361,8 @@ static void walk_branch(struct walker *walker, struct needles *best)
 		enum item item = take_item(walker, &byte, &inner);
 		enum repeat repeat = take_repeats(walker);
 
-		/* The end of a line is not looked through. */
-		if (byte == '\r' || byte == '\n')
-			item = ITEM_OTHER;
+		if (byte == '\n') /* nothing can stand before it, not even another start */
+			end_run(&run, best);
 		if (item == ITEM_BYTE && repeat != REPEAT_PERHAPS)
 			grow_run(&run, byte);
 		if (item != ITEM_BYTE || repeat != REPEAT_ONCE)

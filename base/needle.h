@@ -9,7 +9,8 @@
  * patterns at once (sieve.h), and only what is there is worth a search.
  *
  * Needles are bytes; the case of ASCII letters counts for nothing, so that it need not be known
- * where an expression looks at it.
+ * where an expression looks at it. An LF is the start of the line: "\nlogin" for `^login`. Else
+ * there is no CR and no LF in a needle.
  */
 enum {
 	NEEDLE_MIN = 3, /* bytes; a shorter one is in too many lines */
@@ -33,6 +34,9 @@ static inline unsigned char needle_fold(unsigned char byte)
 {
 	return (unsigned char)(byte - 'A') < 26 ? byte | 0x20 : byte;
 }
+
+/* How rare these bytes of a needle are in what boards print; only to be compared. */
+unsigned needle_rarity(const char *text, size_t length);
 
 /* The needle of a text, of which the first NEEDLE_MAX bytes count. */
 struct needle needle_of_text(const char *text, size_t length);

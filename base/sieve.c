@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -19,6 +20,9 @@
  *
  * The window is the rarest part of the needle, for what is met often costs.
  */
+/* Source: Knuth, The Art of Computer Programming, volume 3, 6.4: multiplicative hashing. */
+static const uint32_t HASH = 2654435769U;
+
 enum {
 	GRAM = 3,
 	STRIDE_MAX = 4,
@@ -48,6 +52,7 @@ struct sieve {
 	struct gram *grams;  /* from 1 */
 	struct owned *owned; /* the needles */
 	size_t n_grams, n_owned;
+	bool any_always;
 	uint64_t *always; /* bits of owners without needles */
 	uint64_t *passed; /* bits of those whom the last text may concern */
 };
@@ -74,43 +79,35 @@ static uint32_t gram_of_word(uint32_t word)
 	return (word | 0x20202020U) & 0xffffffU;
 }
 
-static uint32_t gram_at(const char *text)
+static uint32_t gram_of(char first, char second, char third)
 {
-	return gram_of_word((unsigned char)text[0] | (uint32_t)(unsigned char)text[1] << 8 |
-			    (uint32_t)(unsigned char)text[2] << 16);
+	return gram_of_word((unsigned char)first | (uint32_t)(unsigned char)second << 8 |
+			    (uint32_t)(unsigned char)third << 16);
 }
 
-/* Source: Knuth, The Art of Computer Programming, volume 3, 6.4: multiplicative hashing. */
-static uint32_t place_of(const struct sieve *sieve, uint32_t gram)
+static void pass(uint64_t *owners, size_t owner)
 {
-	return gram * 2654435769U >> sieve->shift;
+	owners[owner / WORD_BITS] |= UINT64_C(1) << owner % WORD_BITS;
 }
 
 /* ---- making one ---- */
 
-/* How often a byte stands in what boards print, roughly. */
-static unsigned frequency(char byte)
-{
-	static const char frequent[] = " 0e1tsainr:o2dpl.3c45_f6[]m9x87bu/-g=k";
-	const char *at = byte ? strchr(frequent, byte) : NULL;
-
-	return at ? (unsigned)(sizeof(frequent) - (size_t)(at - frequent)) : 1;
-}
-
-/* Where the rarest window of a needle begins. */
+/* Where the rarest window of a needle begins: its most common gram is the rarest. */
 static size_t rarest_window(const struct needle *needle, size_t stride)
 {
 	size_t best = 0;
-	unsigned least = UINT32_MAX;
+	unsigned most = 0;
 
 	for (size_t at = 0; at + stride + GRAM - 1 <= needle->length; at++) {
-		unsigned sum = 0;
+		unsigned least = UINT_MAX;
 
-		for (size_t i = at; i < at + stride; i++)
-			sum += frequency(needle->text[i]) * frequency(needle->text[i + 1]) *
-			       frequency(needle->text[i + 2]);
-		if (sum < least) {
-			least = sum;
+		for (size_t i = at; i < at + stride; i++) {
+			unsigned rarity = needle_rarity(needle->text + i, GRAM);
+
+			least = rarity < least ? rarity : least;
+		}
+		if (least > most) {
+			most = least;
 			best = at;
 		}
 	}
@@ -119,8 +116,9 @@ static size_t rarest_window(const struct needle *needle, size_t stride)
 
 static void add_gram(struct sieve *sieve, size_t owned, size_t offset)
 {
-	uint32_t bytes = gram_at(sieve->owned[owned].needle.text + offset);
-	uint16_t *place = &sieve->table[place_of(sieve, bytes)];
+	const char *text = sieve->owned[owned].needle.text + offset;
+	uint32_t bytes = gram_of(text[0], text[1], text[2]);
+	uint16_t *place = &sieve->table[bytes * HASH >> sieve->shift];
 
 	sieve->n_grams++;
 	sieve->grams[sieve->n_grams] = (struct gram){
@@ -136,7 +134,8 @@ static void add_gram(struct sieve *sieve, size_t owned, size_t offset)
 static void add_owner(struct sieve *sieve, size_t owner, const struct needles *needles)
 {
 	if (needles->count == 0 || sieve->n_grams + needles->count * sieve->stride > GRAMS_MAX) {
-		sieve->always[owner / WORD_BITS] |= UINT64_C(1) << owner % WORD_BITS;
+		sieve->any_always = true;
+		pass(sieve->always, owner);
 		return;
 	}
 	for (size_t i = 0; i < needles->count; i++) {
@@ -198,57 +197,96 @@ int sieve_new(struct sieve **ret, const struct sieve_owner *owners, size_t count
 
 /* ---- looking ---- */
 
-static bool holds(const char *text, const struct needle *needle)
+/* Whether a needle stands at this place, which is -1 for the LF before the text. */
+static bool stands_at(const struct needle *needle, const char *text, ptrdiff_t length, ptrdiff_t at)
 {
-	for (size_t i = 0; i < needle->length; i++)
-		if (needle_fold((unsigned char)text[i]) != (unsigned char)needle->text[i])
+	size_t skip = at < 0;
+
+	if (at < -1 || length - at < needle->length || (skip && needle->text[0] != '\n'))
+		return false;
+	for (size_t i = skip; i < needle->length; i++)
+		if (needle_fold((unsigned char)text[at + (ptrdiff_t)i]) !=
+		    (unsigned char)needle->text[i])
 			return false;
 	return true;
 }
 
-/* Compares a text with the needles in one place of the table; a gram of theirs may stand at `at`.
- */
-static void look_closer(struct sieve *sieve, size_t place, uint32_t bytes, const char *text,
-			size_t length, size_t at)
-{
-	for (size_t i = place; i; i = sieve->grams[i].next) {
-		const struct gram *gram = &sieve->grams[i];
-		const struct owned *owned = &sieve->owned[gram->needle];
-		uint64_t bit = UINT64_C(1) << owned->owner % WORD_BITS;
-		uint64_t *word = &sieve->passed[owned->owner / WORD_BITS];
-		size_t start = at - gram->offset;
+/* A text that is being looked through. */
+struct look {
+	const char *text;
+	ptrdiff_t length, at; /* the next place to look at, from -1 */
+	uint32_t bytes;	      /* the gram that was found there */
+};
 
-		if (gram->bytes != bytes || at < gram->offset ||
-		    length - start < owned->needle.length || *word & bit)
-			continue;
-		if (holds(text + start, &owned->needle))
-			*word |= bit;
+/* Goes to the next place whose gram is in the table, and says where in the table; 0 for none. */
+static inline size_t look_on(const struct sieve *sieve, struct look *look)
+{
+	const uint16_t *table = sieve->table;
+	const char *text = look->text;
+	const ptrdiff_t stride = (ptrdiff_t)sieve->stride, length = look->length;
+	const unsigned shift = sieve->shift;
+	ptrdiff_t at = look->at;
+	uint32_t bytes = 0;
+
+	if (at < 0 && length >= GRAM - 1) {
+		bytes = gram_of('\n', text[0], text[1]);
+		if (table[bytes * HASH >> shift])
+			goto found;
+		at += stride;
 	}
+	/* A word is read at once, as long as there is one. */
+	for (; at <= length - (ptrdiff_t)sizeof(bytes); at += stride) {
+		memcpy(&bytes, text + at, sizeof(bytes));
+		bytes = gram_of_word(le32toh(bytes));
+		if (table[bytes * HASH >> shift])
+			goto found;
+	}
+	for (; at <= length - GRAM; at += stride) {
+		bytes = gram_of(text[at], text[at + 1], text[at + 2]);
+		if (table[bytes * HASH >> shift])
+			goto found;
+	}
+	return 0;
+found:
+	look->at = at;
+	look->bytes = bytes;
+	return table[bytes * HASH >> shift];
 }
 
 void sieve_scan(struct sieve *sieve, const char *text, size_t length)
 {
-	const uint16_t *table = sieve->table;
-	size_t stride = sieve->stride, at = 0;
+	struct look look = { .text = text, .length = (ptrdiff_t)length, .at = -1 };
+	size_t place;
 
 	memcpy(sieve->passed, sieve->always, sieve->words * sizeof(*sieve->passed));
-	/* A word is read at once, as long as there is one. */
-	for (; at + sizeof(uint32_t) <= length; at += stride) {
-		uint32_t bytes, place;
+	for (; (place = look_on(sieve, &look)); look.at += (ptrdiff_t)sieve->stride)
+		for (; place; place = sieve->grams[place].next) {
+			const struct gram *gram = &sieve->grams[place];
+			const struct owned *owned = &sieve->owned[gram->needle];
 
-		memcpy(&bytes, text + at, sizeof(bytes));
-		bytes = gram_of_word(le32toh(bytes));
-		place = table[place_of(sieve, bytes)];
-		if (place)
-			look_closer(sieve, place, bytes, text, length, at);
-	}
-	for (; at + GRAM <= length; at += stride) {
-		uint32_t bytes = gram_at(text + at);
-		uint32_t place = table[place_of(sieve, bytes)];
+			if (gram->bytes == look.bytes && !sieve_passed(sieve, owned->owner) &&
+			    stands_at(&owned->needle, text, look.length, look.at - gram->offset))
+				pass(sieve->passed, owned->owner);
+		}
+}
 
-		if (place)
-			look_closer(sieve, place, bytes, text, length, at);
-	}
+size_t sieve_find(const struct sieve *sieve, const char *text, size_t length)
+{
+	struct look look = { .text = text, .length = (ptrdiff_t)length, .at = -1 };
+	size_t place;
+
+	if (sieve->any_always)
+		return 0;
+	for (; (place = look_on(sieve, &look)); look.at += (ptrdiff_t)sieve->stride)
+		for (; place; place = sieve->grams[place].next) {
+			const struct gram *gram = &sieve->grams[place];
+			const struct needle *needle = &sieve->owned[gram->needle].needle;
+
+			if (gram->bytes == look.bytes &&
+			    stands_at(needle, text, look.length, look.at - gram->offset))
+				return (size_t)(look.at - gram->offset + (needle->text[0] == '\n'));
+		}
+	return length;
 }
 
 bool sieve_passed(const struct sieve *sieve, size_t owner)

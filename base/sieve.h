@@ -26,8 +26,17 @@ struct sieve_owner {
 int sieve_new(struct sieve **ret, const struct sieve_owner *owners, size_t count);
 struct sieve *sieve_free(struct sieve *sieve);
 
-/* Looks through a text (a NUL is a byte as any other); what was found before is forgotten. */
+/*
+ * Looks through a text, as if an LF stood before it; what was found before is forgotten. A NUL is a
+ * byte as any other.
+ */
 void sieve_scan(struct sieve *sieve, const char *text, size_t length);
+
+/*
+ * The length of a part at the beginning of a text, of one line or many, in which there is no needle
+ * of anybody. 0 when there is an owner that everything concerns.
+ */
+size_t sieve_find(const struct sieve *sieve, const char *text, size_t length);
 
 /* The first owner from this index on that the last text may concern; SIZE_MAX when there is none.
  */

@@ -135,6 +135,49 @@ static void an_owner_may_have_several_needles(void **state)
 	assert_concerns(sieve, "a timeou", "");
 }
 
+static void an_lf_stands_for_the_start_of_the_text(void **state)
+{
+	static const char *const texts[] = { "\nlogin", "\n=>", "\n[ " };
+	cleanup_(sieve_freep) struct sieve *sieve = sieve_of(texts, ARRAY_SIZE(texts));
+
+	(void)state;
+	assert_concerns(sieve, "login", "0");
+	assert_concerns(sieve, "Login: x", "0");
+	assert_concerns(sieve, " login", "");
+	assert_concerns(sieve, "logi", "");
+	assert_concerns(sieve, "=>", "1");
+	assert_concerns(sieve, "x=> ", "");
+	assert_concerns(sieve, "=", "");
+	assert_concerns(sieve, "ogin", "");
+	assert_concerns(sieve, "[ 1.0] login", "2");
+}
+
+/* What is before the first needle, in many lines. */
+static void assert_quiet(const char *const *needles, size_t count, const char *text, size_t length)
+{
+	cleanup_(sieve_freep) struct sieve *sieve = sieve_of(needles, count);
+
+	assert_int_equal(sieve_find(sieve, text, strlen(text)), length);
+}
+
+static void it_tells_how_much_of_a_text_concerns_nobody(void **state)
+{
+	static const char *const needles[] = { "panic", "\nlogin", NULL };
+	static const char *const all[] = { "panic", "" };
+
+	(void)state;
+	assert_quiet(needles, 3, "", 0);
+	assert_quiet(needles, 3, "all is well\r\n", 13);
+	assert_quiet(needles, 3, "well\r\na panic\r\npanic\r\n", 8);
+	assert_quiet(needles, 3, "panic", 0);
+	assert_quiet(needles, 3, "login", 0);
+	assert_quiet(needles, 3, "a login\r\nlogin\r\n", 9);
+	assert_quiet(needles, 3, "a login\nlogi", 12);
+	assert_quiet(needles, 3, "pani\nc", 6);
+	assert_quiet(needles, 0, "panic", 5);
+	assert_quiet(all, 2, "nothing", 0);
+}
+
 static void a_sieve_of_nobody_passes_nothing(void **state)
 {
 	cleanup_(sieve_freep) struct sieve *sieve = sieve_of(NULL, 0);
@@ -174,6 +217,8 @@ int main(void)
 		cmocka_unit_test(a_needle_is_found_wherever_it_stands),
 		cmocka_unit_test(bytes_that_look_alike_are_told_apart),
 		cmocka_unit_test(an_owner_may_have_several_needles),
+		cmocka_unit_test(an_lf_stands_for_the_start_of_the_text),
+		cmocka_unit_test(it_tells_how_much_of_a_text_concerns_nobody),
 		cmocka_unit_test(a_sieve_of_nobody_passes_nothing),
 		cmocka_unit_test(no_number_of_owners_is_too_large),
 	};
