@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 enum {
 	FIRST_SIZE = 512, /* bytes; most lines fit */
@@ -83,42 +84,81 @@ static void end_piece(struct lines *lines, line_fn fn, void *data)
 	fn(&piece, data);
 }
 
+/* The bytes up to the last line that ends among those that need no look. */
+static size_t skip(const struct lines *lines, const char *bytes, size_t length, void *data)
+{
+	size_t quiet = lines->quiet ? lines->quiet(bytes, length, data) : 0;
+
+	while (quiet > 0 && bytes[quiet - 1] != '\n')
+		quiet--;
+	return quiet;
+}
+
+/* Tells a line that lies in the caller's bytes as it has to be, up to an LF at end; or does not. */
+static bool tell_in_place(uint64_t offset, const char *bytes, const char *end, line_fn fn,
+			  void *data)
+{
+	size_t length = (size_t)(end - bytes);
+
+	if (length < 1 || length > LINE_BYTES_MAX || end[-1] != '\r')
+		return false;
+	if (length >= 2 && end[-2] == '\r')
+		return false;
+	fn(&(struct line){ .text = bytes, .length = length - 1, .offset = offset, .ended = true },
+	   data);
+	return true;
+}
+
+/* Takes bytes up to the end of a line, or of a piece, or all; returns their number. */
+static ssize_t take(struct lines *lines, uint64_t offset, const char *bytes, size_t length,
+		    line_fn fn, void *data)
+{
+	const char *end = memchr(bytes, '\n', length);
+	size_t part = end ? (size_t)(end - bytes) : length;
+	size_t room = LINE_BYTES_MAX - lines->length;
+	int r;
+
+	if (lines->length == 0) {
+		if (end && tell_in_place(offset, bytes, end, fn, data))
+			return (ssize_t)part + 1;
+		lines->offset = offset;
+	}
+	if (part > room) {
+		part = room;
+		end = NULL;
+	}
+	r = reserve(lines, lines->length + part);
+	if (r < 0) {
+		lines_reset(lines);
+		return r;
+	}
+	memcpy(lines->buffer + lines->length, bytes, part);
+	lines->length += part;
+	if (end) {
+		part++;
+		end_line(lines, fn, data);
+	} else if (lines->length == LINE_BYTES_MAX && part < length) {
+		end_piece(lines, fn, data);
+	}
+	return (ssize_t)part;
+}
+
 int lines_feed(struct lines *lines, uint64_t offset, const char *bytes, size_t length, line_fn fn,
 	       void *data)
 {
-	int r;
-
 	if (lines->length > 0 && offset != lines->offset + lines->length)
 		end_piece(lines, fn, data);
 
 	while (length > 0) {
-		const char *end = memchr(bytes, '\n', length);
-		size_t part = end ? (size_t)(end - bytes) : length;
-		size_t room;
+		size_t quiet = lines->length == 0 ? skip(lines, bytes, length, data) : 0;
+		ssize_t part =
+			quiet > 0 ? (ssize_t)quiet : take(lines, offset, bytes, length, fn, data);
 
-		if (lines->length == 0)
-			lines->offset = offset;
-		room = LINE_BYTES_MAX - lines->length;
-		if (part > room) {
-			part = room;
-			end = NULL;
-		}
-		r = reserve(lines, lines->length + part);
-		if (r < 0) {
-			lines_reset(lines);
-			return r;
-		}
-		memcpy(lines->buffer + lines->length, bytes, part);
-		lines->length += part;
-		if (end) {
-			part++;
-			end_line(lines, fn, data);
-		} else if (lines->length == LINE_BYTES_MAX && part < length) {
-			end_piece(lines, fn, data);
-		}
+		if (part < 0)
+			return (int)part;
 		bytes += part;
-		offset += part;
-		length -= part;
+		offset += (uint64_t)part;
+		length -= (size_t)part;
 	}
 	return 0;
 }

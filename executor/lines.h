@@ -22,8 +22,15 @@ struct line {
 
 typedef void (*line_fn)(const struct line *line, void *data);
 
+/*
+ * How many bytes from here on need no look: the lines that end among them are not told. It is asked
+ * at the start of a line only, so that nobody pays for cutting lines that nobody wants.
+ */
+typedef size_t (*lines_quiet_fn)(const char *bytes, size_t length, void *data);
+
 struct lines {
-	char *buffer; /* the unfinished line */
+	lines_quiet_fn quiet; /* or NULL */
+	char *buffer;	      /* the unfinished line */
 	size_t length, size;
 	uint64_t offset; /* console offset of buffer[0] */
 	size_t shown;	 /* of these bytes lines_flush() has told already */
@@ -34,7 +41,7 @@ void lines_done(struct lines *lines);
 /*
  * Takes the bytes at a console offset and calls fn for each line that they complete (and for each
  * piece of one that is too long). Bytes that do not follow the last ones (a gap) end the unfinished
- * line.
+ * line. data is for fn and for lines->quiet.
  *
  * Errors: -ENOMEM; the unfinished line is lost then.
  */

@@ -275,6 +275,7 @@ int loan_new(struct loan **ret, const struct loan_config *config, struct error *
 		return error_oom(err);
 	loan->config = *config;
 	loan->wake_fd = -1;
+	loan->lines.quiet = config->quiet;
 	r = add_timer(loan, &loan->batch, "busy console", on_batch, err);
 	if (r < 0)
 		return r;

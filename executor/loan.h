@@ -36,6 +36,7 @@ struct loan_config {
 	uint64_t console_log_max;
 	void (*bytes)(uint64_t now_us, void *data); /* before the lines that they complete */
 	line_fn line;
+	lines_quiet_fn quiet;			      /* which lines need not be told */
 	void (*ended)(enum loan_end end, void *data); /* nothing is read any more */
 	void (*appended)(void *data); /* console.log grew: for viewers, after bytes and lines */
 	void *data;

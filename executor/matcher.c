@@ -171,29 +171,45 @@ static bool pay(struct matcher *matcher, uint64_t since_us)
 
 /*
  * Whether the pattern matches the line and did not do so when the line was still shorter. *shown
- * remembers that of an unfinished line.
+ * remembers that of an unfinished line. -EOVERFLOW: over a limit, and nothing is tried any more.
  */
-static bool try_pattern(struct matcher *matcher, struct pattern *pattern, const char *name,
-			bool *shown, const struct line *line)
+static int try_pattern(struct matcher *matcher, struct pattern *pattern, bool *shown,
+		       const struct line *line)
 {
 	uint64_t since_us = coarse_us();
 	size_t start, end;
 	int r;
 
 	if (*shown)
-		return false;
+		return 0;
 	r = pattern_search(pattern, line->text, line->length + (line->ended ? LINE_END : 0), &start,
 			   &end);
 	if (!pay(matcher, since_us) || r < 0) {
 		matcher->over = true;
-		tell(matcher, &(struct match){ .kind = MATCH_LIMIT, .name = name }, line);
-		return false;
+		return -EOVERFLOW;
 	}
-	if (r == 0)
-		return false;
-	*shown = true;
-	matcher->any_shown = true;
-	return true;
+	if (r > 0) {
+		*shown = true;
+		matcher->any_shown = true;
+	}
+	return r;
+}
+
+/* Tells that a part of a watchdog matched, or took too long. */
+static void tell_watchdog(struct matcher *matcher, size_t index, enum watchdog_part part, int r,
+			  const struct line *line)
+{
+	char name[MAX_NAME];
+
+	(void)snprintf(name, sizeof(name), "watchdogs.%s.%s",
+		       matcher->description->watchdogs[index].name, watchdog_parts[part].name);
+	tell(matcher,
+	     &(struct match){
+		     .kind = r < 0 ? MATCH_LIMIT : watchdog_parts[part].kind,
+		     .watchdog = index,
+		     .name = name,
+	     },
+	     line);
 }
 
 static void try_watchdog(struct matcher *matcher, size_t index, const struct line *line)
@@ -210,41 +226,46 @@ static void try_watchdog(struct matcher *matcher, size_t index, const struct lin
 	const enum watchdog_part *parts = state->running ? when_running : when_stopped;
 	size_t count = state->running ? ARRAY_SIZE(when_running) : ARRAY_SIZE(when_stopped);
 	size_t owner = matcher->first_watchdog + index * WATCHDOG_PARTS;
-	char name[MAX_NAME];
 
 	if (!watchdog->start || watchdog->timeout.limit_us == DURATION_INFINITE)
 		return;
-	for (size_t i = 0; i < count && !matcher->over; i++) {
+	for (size_t i = 0; i < count; i++) {
 		enum watchdog_part part = parts[i];
+		int r = 0;
 
-		if (!sieve_passed(matcher->sieve, owner + part))
+		if (sieve_passed(matcher->sieve, owner + part))
+			r = try_pattern(matcher, patterns[part], &state->shown[part], line);
+		if (r == 0)
 			continue;
-		(void)snprintf(name, sizeof(name), "watchdogs.%s.%s", watchdog->name,
-			       watchdog_parts[part].name);
-		if (!try_pattern(matcher, patterns[part], name, &state->shown[part], line))
-			continue;
-		state->running = part != WATCHDOG_STOP;
-		tell(matcher,
-		     &(struct match){
-			     .kind = watchdog_parts[part].kind, .watchdog = index, .name = name },
-		     line);
+		if (r > 0)
+			state->running = part != WATCHDOG_STOP;
+		tell_watchdog(matcher, index, part, r, line);
 		return;
 	}
 }
 
 static void try_name(struct matcher *matcher, enum pattern_name name, const struct line *line)
 {
-	struct pattern *pattern = matcher->description->patterns[name];
-	const char *text = pattern_name_text(name);
+	struct match match = {
+		.kind = MATCH_PATTERN,
+		.pattern = name,
+		.name = pattern_name_text(name),
+	};
+	int r;
 
 	/* A pattern that matched in this boot already can say nothing new. */
-	if (matcher->boot_seen[name] ||
-	    !try_pattern(matcher, pattern, text, &matcher->shown[name], line))
+	if (matcher->boot_seen[name])
 		return;
-	matcher->seen[name] = true;
-	matcher->boot_seen[name] = true;
-	tell(matcher, &(struct match){ .kind = MATCH_PATTERN, .pattern = name, .name = text },
-	     line);
+	r = try_pattern(matcher, matcher->description->patterns[name], &matcher->shown[name], line);
+	if (r == 0)
+		return;
+	if (r < 0) {
+		match.kind = MATCH_LIMIT;
+	} else {
+		matcher->seen[name] = true;
+		matcher->boot_seen[name] = true;
+	}
+	tell(matcher, &match, line);
 }
 
 static void look_for_faults(struct matcher *matcher, const struct line *line)
@@ -307,4 +328,12 @@ void matcher_line(struct matcher *matcher, const struct line *line)
 	owner = sieve_next(matcher->sieve, 0);
 	while (owner < matcher->n_owners && !matcher->over)
 		owner = sieve_next(matcher->sieve, try_owner(matcher, owner, line));
+}
+
+size_t matcher_quiet(struct matcher *matcher, const char *bytes, size_t length)
+{
+	size_t quiet = matcher->over ? length : sieve_find(matcher->sieve, bytes, length);
+
+	allow(matcher, quiet);
+	return quiet;
 }

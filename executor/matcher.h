@@ -73,5 +73,8 @@ void matcher_done(struct matcher *matcher);
 /* A new boot begins. */
 void matcher_boot(struct matcher *matcher);
 
+/* How many bytes, from the start of a line on, hold nothing that a line would be tried for. */
+size_t matcher_quiet(struct matcher *matcher, const char *bytes, size_t length);
+
 /* Tries everything on a line, finished or not. */
 void matcher_line(struct matcher *matcher, const struct line *line);

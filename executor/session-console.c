@@ -46,6 +46,17 @@ static void on_line(const struct line *line, void *data)
 	matcher_line(&session->matcher, line);
 }
 
+/* A board's first complete line is an event; later ones are what the patterns make of them. */
+static size_t on_quiet(const char *bytes, size_t length, void *data)
+{
+	struct session *session = data;
+	enum job_phase phase = session->boot.phase;
+
+	if (phase == PHASE_POWER_ON || phase == PHASE_BOOT)
+		return 0;
+	return session->boot.number == 0 ? length : matcher_quiet(&session->matcher, bytes, length);
+}
+
 static json_t *describe_match(const struct session *session, const char *key,
 			      const struct match *match, const struct line *line)
 {
@@ -195,6 +206,7 @@ int session_console_init(struct session *session, struct error *err)
 		.console_log_max = session->config.assignment->console_log_max,
 		.bytes = on_bytes,
 		.line = on_line,
+		.quiet = on_quiet,
 		.ended = on_loan_ended,
 		.appended = on_appended,
 		.data = session,

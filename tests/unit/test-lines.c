@@ -145,6 +145,39 @@ static void an_unfinished_line_is_told_once_until_it_grows(void **state)
 	assert_false(lines_pending(&lines));
 }
 
+/* Nothing before a '!' needs a look. */
+static size_t until_a_mark(const char *bytes, size_t length, void *data)
+{
+	const char *mark = memchr(bytes, '!', length);
+
+	(void)data;
+	return mark ? (size_t)(mark - bytes) : length;
+}
+
+static void lines_that_need_no_look_are_not_told(void **state)
+{
+	static const char bytes[] = "a\r\nbb\n\nc!\r\n!\nd\r\ne!\r\r\nf!\r\n\r\ng";
+	static const size_t length = sizeof(bytes) - 1;
+
+	(void)state;
+	for (size_t cut = 0; cut <= length; cut++) {
+		cleanup_(lines_done) struct lines lines = { .quiet = until_a_mark };
+		struct told told = { 0 };
+		uint64_t offset = 0;
+		unsigned found = 0;
+
+		feed(&lines, &offset, bytes, cut, &told);
+		feed(&lines, &offset, bytes + cut, length - cut, &told);
+		/* A line that comes in two parts is told in any case. */
+		assert_in_range(told.count, 4, 5);
+		for (unsigned i = 0; i < told.count; i++)
+			found += strchr(told.lines[i].text, '!') != NULL;
+		assert_int_equal(found, 4);
+		lines_flush(&lines, tell, &told);
+		assert_line(&told, told.count - 1, "g", 27, false);
+	}
+}
+
 static void a_line_over_the_limit_comes_in_pieces(void **state)
 {
 	static const size_t length = 3 * LINE_BYTES_MAX + 10;
@@ -225,6 +258,7 @@ int main(void)
 		cmocka_unit_test(three_carriage_returns_leave_one_in_the_line),
 		cmocka_unit_test(all_byte_values_go_through),
 		cmocka_unit_test(an_unfinished_line_is_told_once_until_it_grows),
+		cmocka_unit_test(lines_that_need_no_look_are_not_told),
 		cmocka_unit_test(a_line_over_the_limit_comes_in_pieces),
 		cmocka_unit_test(a_line_of_exactly_the_limit_is_one_line),
 		cmocka_unit_test(a_gap_ends_the_unfinished_line),

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/pattern.h"
 #include "executor/matcher.h"
@@ -285,6 +286,100 @@ static void a_pattern_without_needles_is_tried_on_every_line(void **state)
 	assert_told(fixture, "job_fail@30");
 }
 
+/* ---- lines that are not told ---- */
+
+struct story {
+	struct matcher matcher;
+	char told[16384];
+	unsigned lines;
+};
+
+static void note(const struct match *match, const struct line *line, void *data)
+{
+	struct story *story = data;
+	size_t used = strlen(story->told);
+
+	assert_true(used + 100 < sizeof(story->told));
+	(void)snprintf(story->told + used, sizeof(story->told) - used, "%s@%d ", match->name,
+		       (int)line->offset);
+}
+
+static void try_line(const struct line *line, void *data)
+{
+	struct story *story = data;
+
+	story->lines++;
+	matcher_line(&story->matcher, line);
+}
+
+static size_t quiet(const char *bytes, size_t length, void *data)
+{
+	struct story *story = data;
+
+	return matcher_quiet(&story->matcher, bytes, length);
+}
+
+/* Cuts the bytes as seed says; now and then the board is silent, or boots anew. */
+static void hear(struct story *story, const struct description *description, lines_quiet_fn fn,
+		 const char *bytes, size_t length, unsigned seed)
+{
+	cleanup_(lines_done) struct lines lines = { .quiet = fn };
+
+	*story = (struct story){ .lines = 0 };
+	assert_int_equal(matcher_init(&story->matcher, description, note, story), 0);
+	for (size_t at = 0; at < length;) {
+		size_t part = 1 + (seed = seed * 1103515245 + 12345) / 65536 % 300;
+
+		part = part < length - at ? part : length - at;
+		assert_int_equal(lines_feed(&lines, at, bytes + at, part, try_line, story), 0);
+		at += part;
+		if (part % 8 == 0)
+			lines_flush(&lines, try_line, story);
+		if (part % 16 == 0)
+			matcher_boot(&story->matcher);
+	}
+	matcher_done(&story->matcher);
+}
+
+static void what_matches_is_the_same_without_the_quiet_lines(void **state)
+{
+	static const char *const words[] = {
+		"result=0", "\r\n",	      "\r\n",	"\n",
+		"\r\r\n",   "begin",	      "ok",	"done",
+		"the end",  "please reboot",  " ",	"[    1.0] usb 1-1: ",
+		"=> ",	    "quiet ",	      "words ", "that say ",
+		"nothing ", "BUG: bad",	      "re",	"boot",
+		"\r",	    "Linux version ",
+	};
+	struct fixture *fixture = *state;
+	static struct story all, some;
+	char bytes[4000];
+	unsigned told = 0, lines = 0;
+
+	fixture->watchdog.reset = pattern_free(fixture->watchdog.reset);
+	fixture->watchdog.reset = compile("^ok ?$");
+	fixture->description.patterns[PATTERN_JOB_FAIL] = compile("^=> (nothing|please)");
+	for (unsigned seed = 0; seed < 300; seed++) {
+		unsigned next = seed;
+		size_t length = 0;
+
+		while (length + 30 < sizeof(bytes)) {
+			const char *word = words[(next = next * 1103515245 + 12345) / 65536 %
+						 ARRAY_SIZE(words)];
+
+			length += (size_t)snprintf(bytes + length, sizeof(bytes) - length, "%s",
+						   word);
+		}
+		hear(&all, &fixture->description, NULL, bytes, length, seed);
+		hear(&some, &fixture->description, quiet, bytes, length, seed);
+		assert_string_equal(some.told, all.told);
+		told += (unsigned)strlen(all.told);
+		lines += all.lines - some.lines;
+	}
+	/* The test must not become empty. */
+	assert_true(told > 10000 && lines > 10000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,6 +401,8 @@ int main(void)
 						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(many_ordinary_lines_are_within_the_time, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(what_matches_is_the_same_without_the_quiet_lines,
+						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_pattern_without_needles_is_tried_on_every_line,
 						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_pattern_over_its_limit_is_told_with_its_name,
