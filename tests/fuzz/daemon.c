@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/list.h"
 #include "dut/lease-internal.h"
+#include "dut/users.h"
 #include "dut/validator.h"
 #include "dut/worker.h"
 #include "tests/fuzz/fuzz.h"
@@ -33,7 +35,59 @@ int spawn(pid_t *ret_pid, int *ret_pidfd, const struct spawn_config *config, str
 	return error_set(err, -ENOENT, "%s: there are no programs here", config->path);
 }
 
+/* ---- no chance ---- */
+
+/* Of sys/random.h: a job's nonce is what a hostile executor of ours may know. */
+ssize_t getrandom(void *buffer, size_t size, unsigned flags)
+{
+	(void)flags;
+	memset(buffer, 0, size);
+	return (ssize_t)size;
+}
+
 /* ---- no thread ---- */
+
+struct users {
+	int none;
+};
+
+int users_new(struct users **ret, sd_event *event, struct error *err)
+{
+	(void)event;
+	(void)err;
+	*ret = calloc(1, sizeof(**ret));
+	assert(*ret);
+	return 0;
+}
+
+struct users *users_free(struct users *users)
+{
+	free(users);
+	return NULL;
+}
+
+bool users_name(struct users *users, uid_t uid, char name[static USERS_NAME_SIZE])
+{
+	(void)users;
+	(void)snprintf(name, USERS_NAME_SIZE, "uid:%u", (unsigned)uid);
+	return true;
+}
+
+int users_ask(struct users *users, uid_t uid, void (*done)(void *data), void *data,
+	      struct error *err)
+{
+	(void)users;
+	(void)uid;
+	(void)done;
+	(void)data;
+	return error_set(err, -EAGAIN, "nobody has to be asked here");
+}
+
+void users_forget(struct users *users, const void *data)
+{
+	(void)users;
+	(void)data;
+}
 
 struct work {
 	struct list link; /* worker.waiting */
