@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/jsontext.h"
+#include "base/log.h"
 #include "dut/daemon.h"
 #include "dut/lease.h"
 
@@ -68,12 +69,28 @@ static void before_on(void *data)
 		outlet_continue(board->outlet, 0, NULL);
 }
 
+/* Whether a look at the power found it to be another than it was left. */
+static bool has_changed_by_itself(struct board *board, enum outlet_verb verb)
+{
+	const struct outlet_status *status = outlet_status(board->outlet);
+	enum power_state before = board->power_seen;
+
+	board->power_seen = status->state;
+	if (verb != OUTLET_READ || before == POWER_UNKNOWN || status->state == before)
+		return false;
+	log_board(board->config->id, LOG_WARNING,
+		  "power: it was %s and is %s, and nobody switched it", power_state_name(before),
+		  power_state_name(status->state));
+	return true;
+}
+
 static void after_power(enum outlet_verb verb, void *data)
 {
 	struct board *board = data;
 	const struct outlet_status *status = outlet_status(board->outlet);
+	bool changed = has_changed_by_itself(board, verb);
 
-	if (verb == OUTLET_READ || board->lock_fd < 0)
+	if ((verb == OUTLET_READ && !changed) || board->lock_fd < 0)
 		return;
 	daemon_retry(board->daemon);
 	for (size_t i = 0; i < board->n_lines; i++) {
@@ -128,6 +145,15 @@ static void on_append(void *data)
 		viewers_wake(&board->job->viewers);
 }
 
+/* Only the default console is lent. */
+static void on_hangup(void *data)
+{
+	struct board *board = data;
+
+	if (board->lease)
+		lease_watch_console(board->lease);
+}
+
 static int open_line(struct board *board, const struct config_console *config, struct error *err)
 {
 	const struct console_config console_config = {
@@ -155,7 +181,8 @@ static int open_line(struct board *board, const struct config_console *config, s
 		console_close(line_config.console);
 		return error_prefix(err, r, "console '%s'", config->name);
 	}
-	line_on_append(board->lines[board->n_lines++], on_append, board);
+	line_on_append(board->lines[board->n_lines], on_append, board);
+	line_on_hangup(board->lines[board->n_lines++], on_hangup, board);
 	return 0;
 }
 

@@ -31,9 +31,10 @@ struct board {
 	char *runtime_path; /* <runtime>/duts/<dut> */
 	int state_fd, runtime_fd;
 
-	int lock_fd;	       /* -1 while somebody else holds the lock */
-	struct outlet *outlet; /* NULL: no power configured */
-	struct line **lines;   /* the first is the default console */
+	int lock_fd;		     /* -1 while somebody else holds the lock */
+	struct outlet *outlet;	     /* NULL: no power configured */
+	enum power_state power_seen; /* by the last operation */
+	struct line **lines;	     /* the first is the default console */
 	size_t n_lines;
 
 	struct job *job;     /* that has the board, until it is switched off; owned by the daemon */

@@ -37,9 +37,7 @@ static void complain(struct lease *lease, const char *text)
 	lease->complained = true;
 }
 
-/* Takes the reference to packet. A peer that does not take packets is as good as gone: it gets a
- * new connection. */
-static int send_packet(struct lease *lease, json_t *packet, const int *fds, unsigned n_fds)
+int lease_send(struct lease *lease, json_t *packet, const int *fds, unsigned n_fds)
 {
 	struct error err;
 	int r;
@@ -57,45 +55,6 @@ static int send_packet(struct lease *lease, json_t *packet, const int *fds, unsi
 	return r;
 }
 
-/* ---- the console ---- */
-
-static struct line *default_line(const struct lease *lease)
-{
-	return lease->board->n_lines > 0 ? lease->board->lines[0] : NULL;
-}
-
-bool lease_lend(struct lease *lease)
-{
-	struct line *line = default_line(lease);
-	int fds[LINE_LOAN_FDS];
-	unsigned generation;
-
-	if (!line || !lease->greeted || line_state(line) == LINE_CLOSED)
-		return false;
-	/* It has the present fd, and has said so. */
-	if (line_state(line) == LINE_LENT && line_loan_is_current(line))
-		return false;
-	generation = line_lend(line, fds);
-	/* Should it not arrive: the next hello says which generation the executor has. */
-	(void)send_packet(lease,
-			  json_pack("{s:s, s:s, s:I, s:I, s:n}", "t", "lend", "name",
-				    line_name(line), "gen", (json_int_t)generation, "base",
-				    (json_int_t)lease->job->console_base, "codec"),
-			  fds, LINE_LOAN_FDS);
-	return true;
-}
-
-static void on_lent(struct lease *lease, const json_t *packet)
-{
-	struct line *line = default_line(lease);
-	json_int_t generation = json_integer_value(json_object_get(packet, "gen"));
-
-	if (!line || generation != (json_int_t)line_generation(line))
-		return; /* an older loan */
-	if (lease->board->outlet)
-		outlet_continue(lease->board->outlet, 0, NULL);
-}
-
 /* ---- power ---- */
 
 static void answer_request(struct lease *lease, const struct power_result *result)
@@ -108,7 +67,7 @@ static void answer_request(struct lease *lease, const struct power_result *resul
 		(void)json_object_set_new(lease->answer, "error", jsontext_new(result->text.text));
 	lease->answered = lease->request;
 	lease->request = 0;
-	(void)send_packet(lease, json_incref(lease->answer), NULL, 0);
+	(void)lease_send(lease, json_incref(lease->answer), NULL, 0);
 }
 
 static void on_power_done(const struct power_result *result, void *data)
@@ -207,7 +166,7 @@ static void on_request(struct lease *lease, const json_t *packet, bool on)
 	if (number <= 0 || lease->request)
 		return;
 	if (number == lease->answered) {
-		(void)send_packet(lease, json_incref(lease->answer), NULL, 0);
+		(void)lease_send(lease, json_incref(lease->answer), NULL, 0);
 		return;
 	}
 	lease->request = number;
@@ -243,7 +202,7 @@ static void give_go(struct lease *lease)
 	if (lease->going)
 		return;
 	lease->going = true;
-	(void)send_packet(lease, json_pack("{s:s}", "t", "go"), NULL, 0);
+	(void)lease_send(lease, json_pack("{s:s}", "t", "go"), NULL, 0);
 	board_job_runs(lease->board);
 }
 
@@ -251,7 +210,7 @@ static void on_hello(struct lease *lease, const json_t *packet)
 {
 	const char *nonce = json_string_value(json_object_get(packet, "nonce"));
 	const json_t *console = json_object_get(packet, "console");
-	struct line *line = default_line(lease);
+	struct line *line = lease_line(lease);
 
 	if (!nonce || strcmp(nonce, lease->job->nonce) != 0 ||
 	    json_integer_value(json_object_get(packet, "attempt")) !=
@@ -268,7 +227,7 @@ static void on_hello(struct lease *lease, const json_t *packet)
 	if (!lease_lend(lease) && lease->board->outlet)
 		outlet_continue(lease->board->outlet, 0, NULL);
 	give_go(lease);
-	if (lease->job->cancelled)
+	if (lease->job->cancelled || lease->console_lost)
 		lease_send_cancel(lease);
 }
 
@@ -279,10 +238,13 @@ void lease_send_cancel(struct lease *lease)
 	if (!lease->greeted || lease->cancel_sent)
 		return;
 	lease->cancel_sent =
-		send_packet(lease,
-			    json_pack("{s:s, s:s, s:s?, s:s?}", "t", "cancel", "reason",
-				      "cancelled", "by", job->cancel_by, "why", job->cancel_why),
-			    NULL, 0) >= 0;
+		lease_send(lease,
+			   job->cancelled ? json_pack("{s:s, s:s, s:s?, s:s?}", "t", "cancel",
+						      "reason", "cancelled", "by", job->cancel_by,
+						      "why", job->cancel_why)
+					  : json_pack("{s:s, s:s, s:s}", "t", "cancel", "reason",
+						      "console_lost", "why", lease->why),
+			   NULL, 0) >= 0;
 }
 
 static void on_phase(struct lease *lease, const json_t *packet)
@@ -292,6 +254,8 @@ static void on_phase(struct lease *lease, const json_t *packet)
 	for (unsigned i = 0; name && i < JOB_PHASES; i++)
 		if (strcmp(name, job_phase_name((enum job_phase)i)) == 0)
 			lease->job->phase = (enum job_phase)i;
+	/* It may have hung up while it did not matter. */
+	lease_watch_console(lease);
 }
 
 static void on_end(struct lease *lease, const json_t *packet)
@@ -313,7 +277,7 @@ static const struct {
 	bool before_hello;
 	void (*handle)(struct lease *lease, const json_t *packet);
 } handlers[] = {
-	{ "hello", true, on_hello },	{ "lent", false, on_lent },
+	{ "hello", true, on_hello },	{ "lent", false, lease_on_lent },
 	{ "off", false, on_off },	{ "on", false, on_on },
 	{ "phase", false, on_phase },	{ "end", false, on_end },
 	{ "returned", false, on_note }, { "cancelling", false, on_note },
@@ -331,7 +295,7 @@ static void handle_packet(struct lease *lease, const json_t *packet)
 			handlers[i].handle(lease, packet);
 		return;
 	}
-	(void)send_packet(lease, json_pack("{s:s}", "t", "unknown"), NULL, 0);
+	(void)lease_send(lease, json_pack("{s:s}", "t", "unknown"), NULL, 0);
 }
 
 /* One packet: 1, or what packet_receive() says. */
@@ -398,12 +362,12 @@ int lease_greet(struct lease *lease, struct error *err)
 		return error_code(err, r, "cannot watch the control socket");
 	}
 	(void)sd_event_source_set_description(lease->control_source, "executor-control");
-	r = send_packet(lease,
-			json_pack("{s:s, s:i, s:I, s:s, s:I, s:s}", "t", "hello", "v",
-				  PROTOCOL_VERSION, "epoch",
-				  (json_int_t)lease->board->daemon->epoch, "job", id, "attempt",
-				  (json_int_t)lease->job->attempt, "nonce", lease->job->nonce),
-			NULL, 0);
+	r = lease_send(lease,
+		       json_pack("{s:s, s:i, s:I, s:s, s:I, s:s}", "t", "hello", "v",
+				 PROTOCOL_VERSION, "epoch", (json_int_t)lease->board->daemon->epoch,
+				 "job", id, "attempt", (json_int_t)lease->job->attempt, "nonce",
+				 lease->job->nonce),
+		       NULL, 0);
 	if (r < 0) {
 		drop_connection(lease);
 		return error_set(err, r, "cannot say hello");

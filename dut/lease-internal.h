@@ -32,7 +32,11 @@ struct lease {
 	bool greeted; /* its hello was right */
 	bool going;   /* it has its go */
 	bool cancel_sent;
-	bool complained; /* that it cannot be reached: said once */
+	sd_event_source *console_timer; /* while the console has hung up */
+	uint64_t hung_up_us;
+	bool console_lost; /* the job is to end for that, */
+	char why[256];	   /* said like this */
+	bool complained;   /* that it cannot be reached: said once */
 
 	unsigned lent;	     /* the generation that it has confirmed */
 	json_int_t request;  /* the number that is being served, 0: none */
@@ -50,3 +54,11 @@ void lease_kill(struct lease *lease, const char *why);
 int lease_greet(struct lease *lease, struct error *err);
 void lease_drain_control(struct lease *lease);
 void lease_send_cancel(struct lease *lease);
+
+/* Sends a packet, whose reference it takes. A peer that does not take packets is as good as gone:
+ * it gets a new connection. */
+int lease_send(struct lease *lease, json_t *packet, const int *fds, unsigned n_fds);
+
+/* lease-console.c */
+struct line *lease_line(const struct lease *lease); /* the console that is lent, or NULL */
+void lease_on_lent(struct lease *lease, const json_t *packet);

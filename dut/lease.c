@@ -56,6 +56,7 @@ struct lease *lease_free(struct lease *lease)
 	sd_event_source_disable_unref(lease->control_source);
 	sd_event_source_disable_unref(lease->timer);
 	sd_event_source_disable_unref(lease->kill_timer);
+	sd_event_source_disable_unref(lease->console_timer);
 	(void)close_fd(lease->pidfd);
 	(void)close_fd(lease->ready_fd);
 	(void)close_fd(lease->control_fd);

@@ -45,6 +45,12 @@ bool lease_is_answering(const struct lease *lease);
  */
 bool lease_lend(struct lease *lease);
 
+/*
+ * The lent console may have hung up. While the board is to be running it is opened again as soon as
+ * that is possible, and lent; after 10 s the job is ended, console_lost.
+ */
+void lease_watch_console(struct lease *lease);
+
 /* Passes on the job's cancel, as soon as the executor can be reached; one that does not leave is
  * killed. */
 void lease_cancel(struct lease *lease);

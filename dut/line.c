@@ -38,6 +38,8 @@ struct line {
 	struct viewers viewers;
 	void (*on_append)(void *data);
 	void *on_append_data;
+	void (*on_hangup)(void *data);
+	void *on_hangup_data;
 };
 
 static void drop_source(struct line *line)
@@ -168,6 +170,12 @@ void line_on_append(struct line *line, void (*fn)(void *data), void *data)
 	line->on_append_data = data;
 }
 
+void line_on_hangup(struct line *line, void (*fn)(void *data), void *data)
+{
+	line->on_hangup = fn;
+	line->on_hangup_data = data;
+}
+
 void line_mark(struct line *line, const char *kind, json_t *extra)
 {
 	struct error err;
@@ -238,12 +246,15 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *d
 
 static int on_hangup(sd_event_source *source, int fd, uint32_t events, void *data)
 {
+	struct line *line = data;
+
 	(void)fd;
 	(void)events;
-	(void)data;
 	/* Level-triggered: once is enough. The executor reads what is left and finds the end by
 	 * itself. */
 	(void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	if (line->on_hangup)
+		line->on_hangup(line->on_hangup_data);
 	return 0;
 }
 
@@ -285,6 +296,11 @@ int line_connect(struct line *line, struct error *err)
 		line_mark(line, "plug", json_pack("{s:s}", "event", "opened"));
 	}
 	return 1;
+}
+
+bool line_has_hung_up(const struct line *line)
+{
+	return line->fd >= 0 && has_hung_up(line->fd);
 }
 
 bool line_loan_is_current(const struct line *line)

@@ -64,6 +64,12 @@ int line_connect(struct line *line, struct error *err);
  */
 int line_read(struct line *line, struct error *err);
 
+/* fn runs, from the loop, when a console that is lent has hung up. */
+void line_on_hangup(struct line *line, void (*fn)(void *data), void *data);
+
+/* Whether the open console has hung up: line_connect() makes a new one, if there is one. */
+bool line_has_hung_up(const struct line *line);
+
 /* Stops logging: READING -> HELD. */
 int line_hold(struct line *line, struct error *err);
 

@@ -301,6 +301,15 @@ static int on_defer(sd_event_source *source, void *data)
 	return 0;
 }
 
+/* The state has changed by itself. An operation that is under way will tell it. */
+static void on_power_changed(void *data)
+{
+	struct outlet *outlet = data;
+
+	if (!outlet_busy(outlet))
+		(void)outlet_request(outlet, OUTLET_READ, NULL, NULL, NULL, NULL);
+}
+
 CLEANUP_DEFINE(struct outlet *, outlet_free)
 
 int outlet_new(struct outlet **ret, const struct outlet_config *config, struct error *err)
@@ -326,6 +335,7 @@ int outlet_new(struct outlet **ret, const struct outlet_config *config, struct e
 	(void)sd_event_source_set_description(outlet->timer, "outlet");
 	(void)sd_event_source_set_description(outlet->defer, "outlet-next");
 	outlet->config.power = config->power;
+	power_watch(config->power, on_power_changed, outlet);
 	*ret = take_ptr(outlet);
 	return 0;
 }

@@ -11,7 +11,8 @@
 
 /*
  * A board's power as dutd handles it, on top of a driver: one operation after the other, the
- * minimum off time before an `on`, the settle time after a switch, and what is known of the state.
+ * minimum off time before an `on`, the settle time after a switch, and what is known of the state,
+ * which is read when the driver says that it may have changed by itself.
  * A request takes as long as the device takes; it ends in a callback, once, never from within the
  * call that made it.
  */

@@ -271,8 +271,10 @@ static void on_gone(void *data)
 
 	(void)error_set(&err, -EIO, "QEMU has ended%s%s", words[0] ? ": " : "", words);
 	drop_process(qemu);
-	if (!qemu->waits)
+	if (!qemu->waits) {
+		power_changed(&qemu->power);
 		return;
+	}
 	if (qemu->operation == POWER_OP_OFF)
 		finish_off(qemu);
 	else if (qemu->replaces)
@@ -371,6 +373,10 @@ static int begin_read(struct power_qemu *qemu, struct error *err)
 {
 	int r = qemu_process_is_alive(qemu->power.config, err);
 
+	/* One that an earlier dutd has started is watched from now on; should it not be found, it
+	 * lives all the same. */
+	if (r > 0 && !qemu->process)
+		(void)find_process(qemu, NULL);
 	if (r >= 0)
 		finish(qemu, 0, r && !qemu->prepared ? POWER_ON : POWER_OFF, NULL);
 	return r;

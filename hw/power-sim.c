@@ -207,6 +207,10 @@ static int on_packet(sd_event_source *source, int fd, uint32_t events, void *dat
 		result = (struct power_result){ 0 };
 		result.error = error_set(&result.text, -EIO, "dut-sim has closed its connection");
 		disconnect(sim);
+		if (!sim->waits) {
+			power_changed(&sim->power);
+			return 0;
+		}
 	} else {
 		result.state = state_of(packet);
 		text = json_string_value(json_object_get(packet, "error"));
@@ -261,6 +265,21 @@ static int send_verb(struct power_sim *sim, const char *verb, struct error *err)
 	return packet_send(sim->fd, json_pack("{s:s}", "t", verb), NULL, 0, err);
 }
 
+/* Whether it is known without asking that the board has no power: it has no process. */
+static bool is_gone(const struct power_sim *sim)
+{
+	close_ int lock_fd = -1;
+
+	return sim->fd < 0 &&
+	       file_lock(&lock_fd, sim->power.config->state_dir_fd, "sim.lock", NULL) >= 0;
+}
+
+static void finish_gone(struct power_sim *sim)
+{
+	sim->waits = true;
+	finish(sim, &(struct power_result){ .state = POWER_OFF, .verified = true });
+}
+
 static int start(struct power *power, enum power_operation operation,
 		 const struct power_deploy *deploy, struct error *err)
 {
@@ -273,6 +292,11 @@ static int start(struct power *power, enum power_operation operation,
 	int r;
 
 	(void)deploy;
+	/* To look must not bring it back. */
+	if (operation == POWER_OP_READ && is_gone(sim)) {
+		finish_gone(sim);
+		return 0;
+	}
 	r = connect_board(sim, err);
 	if (r < 0)
 		return r;
@@ -286,6 +310,10 @@ static int start(struct power *power, enum power_operation operation,
 	if (r == -EPIPE || r == -ECONNRESET) {
 		/* It was killed, and the loop has not told yet. */
 		disconnect(sim);
+		if (operation == POWER_OP_READ && is_gone(sim)) {
+			finish_gone(sim);
+			return 0;
+		}
 		r = connect_board(sim, err);
 		if (r >= 0)
 			r = send_verb(sim, types[operation], err);

@@ -23,6 +23,8 @@ struct power_core {
 	struct power_result result;
 	power_done_fn done;
 	void *data;
+	void (*changed)(void *data);
+	void *changed_data;
 };
 
 const char *power_state_name(enum power_state state)
@@ -177,6 +179,20 @@ void power_finish(struct power *power, const struct power_result *result)
 
 	core->result = *result;
 	(void)sd_event_source_set_enabled(core->defer, SD_EVENT_ONESHOT);
+}
+
+void power_watch(struct power *power, void (*changed)(void *data), void *data)
+{
+	power->core->changed = changed;
+	power->core->changed_data = data;
+}
+
+void power_changed(struct power *power)
+{
+	struct power_core *core = power->core;
+
+	if (!core->busy && core->changed)
+		core->changed(core->changed_data);
 }
 
 int power_prepare(struct power *power, const struct power_deploy *deploy, power_done_fn done,

@@ -76,6 +76,12 @@ int power_switch(struct power *power, bool on, power_done_fn done, void *data, s
 /* Reads the state from the device. */
 int power_read(struct power *power, power_done_fn done, void *data, struct error *err);
 
+/*
+ * changed runs, from the loop, when the driver learns by itself that the state may be another one
+ * (a virtual board's process has ended) while no operation is under way: it is time to read it.
+ */
+void power_watch(struct power *power, void (*changed)(void *data), void *data);
+
 /* The board may be let go although dutd stops: leaves everything as it is, or ends a virtual board
  * that is off. */
 void power_release(struct power *power);
@@ -109,3 +115,7 @@ struct power {
 };
 
 void power_finish(struct power *power, const struct power_result *result);
+
+/* Tells the one who watches, unless an operation is under way, which will tell. Not from start().
+ */
+void power_changed(struct power *power);

@@ -321,6 +321,13 @@ int power_read(struct power *power, power_done_fn done, void *data, struct error
 	return start(power, done, data);
 }
 
+void power_watch(struct power *power, void (*changed)(void *data), void *data)
+{
+	(void)power;
+	(void)changed;
+	(void)data;
+}
+
 void power_release(struct power *power)
 {
 	(void)power;

@@ -156,6 +156,103 @@ class KilledExecutor(unittest.TestCase):
             lab.await_board('ub', 'IDLE')
 
 
+class KilledBoard(unittest.TestCase):
+    """A virtual board's process dies, and dutd learns it without being asked."""
+
+    JOB = 'timeouts: {overall: 5m}\nconsole_patterns: {session_end: never}'
+
+    @staticmethod
+    def pid_of_board(lab, board):
+        found = [pid for pid, line in lab.processes().items()
+                 if 'qemu-system' in line or line.startswith(f'dut-sim {board} ')]
+        if len(found) != 1:
+            raise AssertionError(f'{len(found)} processes of {board}')
+        return found[0]
+
+    def await_power(self, lab, board, state):
+        # Not /power, which would look for itself.
+        power = await_true(lambda: (lambda found: found if found['state'] == state else None)(
+            lab.board_state(board)['power']), f'{board} to be {state}')
+        self.assertTrue(power['verified'])
+
+    def test_while_it_is_idle(self):
+        with Lab() as lab:
+            lab.uboot('ub')
+            lab.start()
+            self.check_idle(lab, 'ub')
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            self.check_idle(lab, 'b1')
+
+    def check_idle(self, lab, board):
+        self.assertEqual(lab.api('PUT', f'/dut/{board}/power', {'state': 'on'}).status, 200)
+        self.await_power(lab, board, 'ON')
+        processes.kill(self.pid_of_board(lab, board))
+        self.await_power(lab, board, 'OFF')
+        self.assertIn('power: it was ON and is OFF, and nobody switched it', lab.log)
+        # One that an earlier dutd has started, too.
+        self.assertEqual(lab.api('PUT', f'/dut/{board}/power', {'state': 'on'}).status, 200)
+        lab.daemon.kill()
+        lab.start()
+        self.await_power(lab, board, 'ON')
+        processes.kill(self.pid_of_board(lab, board))
+        self.await_power(lab, board, 'OFF')
+        # And it can be had again, with its console.
+        self.assertEqual(lab.api('PUT', f'/dut/{board}/power', {'state': 'on'}).status, 200)
+        with lab.console(board, offset=0) as stream:
+            stream.read_until(b'U-Boot')
+        self.assertEqual(lab.board_state(board)['consoles'][0]['state'], 'idle')
+        self.assertEqual(lab.api('PUT', f'/dut/{board}/power', {'state': 'off'}).status, 200)
+
+    def test_in_a_job_its_console_is_lost(self):
+        """Twice: one job waits for what never comes, and ends because nothing can come."""
+        with Lab() as lab:
+            lab.uboot('ub')
+            lab.start()
+            self.check_job(lab, 'ub')
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            self.check_job(lab, 'b1')
+
+    def check_job(self, lab, board):
+        job = lab.submit_ok(self.JOB, board)
+        lab.await_phase(job, 'running')
+        processes.kill(self.pid_of_board(lab, board))
+        self.await_power(lab, board, 'OFF')
+        ended = lab.await_job(job)
+        self.assertEqual((ended['status'], ended['reason'], ended['verdict']),
+                         ('INCOMPLETE', 'console_lost', 'lab'))
+        self.assertIn('has not come back for 10 s; the power is OFF', ended['message'])
+        lab.await_board(board, 'IDLE')
+        self.assertEqual(
+            lab.run_job('console_patterns: {session_end: U-Boot}', board)['status'], 'COMPLETE')
+
+    def test_a_console_that_comes_back_is_lent_again(self):
+        """A board that is started by somebody else in the meantime, as an adapter is plugged in."""
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            job = lab.submit_ok('console_patterns: {session_end: it is back}', 'b1')
+            lab.await_phase(job, 'running')
+            processes.kill(self.pid_of_board(lab, 'b1'))
+            self.await_power(lab, 'b1', 'OFF')
+            with socket.socket(socket.AF_UNIX) as listener:
+                path = os.path.join(lab.runtime, 'duts', 'b1', 'console.sock')
+                os.unlink(path)
+                listener.bind(path)
+                listener.listen(1)
+                listener.settimeout(30)
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(b'it is back\r\n')
+                    ended = lab.await_job(job)
+            self.assertEqual((ended['status'], ended['reason']), ('COMPLETE', 'ok'))
+            states = [event['state'] for event in lab.events(job) if event['type'] == 'console']
+            self.assertEqual(states, ['lent', 'ended', 'lent'])
+
+
 class KilledDaemon(unittest.TestCase):
     JOB = '''
 timeouts: {overall: 1m}

@@ -18,6 +18,8 @@ static struct {
 	power_done_fn done;
 	void *data;
 	bool closed, refuses;
+	void (*changed)(void *data);
+	void *changed_data;
 } driver;
 
 static int note(char what, power_done_fn done, void *data, struct error *err)
@@ -57,6 +59,13 @@ struct power *power_close(struct power *power)
 	(void)power;
 	driver.closed = true;
 	return NULL;
+}
+
+void power_watch(struct power *power, void (*changed)(void *data), void *data)
+{
+	(void)power;
+	driver.changed = changed;
+	driver.changed_data = data;
 }
 
 const char *power_state_name(enum power_state state)
@@ -343,6 +352,27 @@ static void more_than_a_few_may_not_wait(void **state)
 	assert_string_equal(err.text, "16 power operations wait already");
 }
 
+static void a_change_that_nobody_asked_for_is_read(void **state)
+{
+	struct fixture *f = *state;
+
+	driver.changed(driver.changed_data);
+	driver.changed(driver.changed_data); /* said twice, read once */
+	turn(f);
+	assert_string_equal(driver.asked, "r");
+	answer(f, 0, POWER_ON);
+	assert_int_equal(outlet_status(f->outlet)->state, POWER_ON);
+	assert_int_equal(f->after, 1);
+	assert_int_equal(f->calls, 0);
+	/* What is under way tells by itself. */
+	ask(f, OUTLET_OFF);
+	turn(f);
+	driver.changed(driver.changed_data);
+	answer(f, 0, POWER_OFF);
+	assert_string_equal(driver.asked, "r0");
+	assert_false(outlet_busy(f->outlet));
+}
+
 static void who_has_left_is_not_called(void **state)
 {
 	struct fixture *f = *state;
@@ -442,6 +472,7 @@ int main(void)
 		TEST(who_asks_again_in_the_callback_is_served),
 		TEST(operations_run_one_after_the_other),
 		TEST(more_than_a_few_may_not_wait),
+		TEST(a_change_that_nobody_asked_for_is_read),
 		TEST(who_has_left_is_not_called),
 		TEST(an_on_that_is_abandoned_does_not_switch),
 		TEST(the_off_time_and_the_settle_time_are_kept),

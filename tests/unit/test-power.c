@@ -203,6 +203,32 @@ static void done_may_close(void **state)
 	assert_true(fake.closed);
 }
 
+static void on_changed(void *data)
+{
+	++*(unsigned *)data;
+}
+
+static void a_change_is_told_unless_an_operation_will(void **state)
+{
+	struct power *power = open_power();
+	unsigned changes = 0;
+
+	(void)state;
+	power_changed(power); /* nobody watches */
+	power_watch(power, on_changed, &changes);
+	power_changed(power);
+	assert_int_equal(changes, 1);
+	assert_int_equal(power_read(power, on_done, NULL, NULL), 0);
+	power_changed(power);
+	assert_int_equal(changes, 1);
+	power_finish(power, &(struct power_result){ .state = POWER_ON });
+	turn();
+	assert_int_equal(calls, 1);
+	power_changed(power);
+	assert_int_equal(changes, 2);
+	power_close(power);
+}
+
 static void a_driver_that_is_not_there_cannot_be_opened(void **state)
 {
 	const struct power_config config = { .board = "b", .driver = "gpio", .event = event };
@@ -266,6 +292,7 @@ int main(void)
 		cmocka_unit_test(one_that_cannot_begin_is_over),
 		cmocka_unit_test(done_may_begin_the_next_operation),
 		cmocka_unit_test(done_may_close),
+		cmocka_unit_test(a_change_is_told_unless_an_operation_will),
 		cmocka_unit_test(a_driver_that_is_not_there_cannot_be_opened),
 		cmocka_unit_test(states_have_their_names),
 		cmocka_unit_test(drivers_are_known_by_name),
