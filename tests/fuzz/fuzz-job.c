@@ -63,7 +63,9 @@ static void check_text(const char *text)
 	json_decref(value);
 }
 
-static void parse(const uint8_t *data, size_t size, const json_t *facts)
+/* What only a daemon knows is a placeholder without one: nothing follows from such a description.
+ */
+static void parse(const uint8_t *data, size_t size, const json_t *facts, bool is_whole)
 {
 	cleanup_(description_freep) struct description *description = NULL;
 	struct problems problems = { 0 };
@@ -77,7 +79,7 @@ static void parse(const uint8_t *data, size_t size, const json_t *facts)
 			check_text(problems.items[i].key);
 	}
 	problems_done(&problems);
-	if (description)
+	if (description && is_whole)
 		check_description(description);
 }
 
@@ -91,7 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		guess = json_loads(guess_facts, 0, NULL);
 		assert(facts && guess);
 	}
-	parse(data, size, facts);
-	parse(data, size, guess);
+	parse(data, size, facts, true);
+	parse(data, size, guess, false);
 	return 0;
 }
