@@ -14,11 +14,13 @@
 #include "base/cleanup.h"
 #include "base/folder.h"
 #include "base/locale.h"
+#include "base/space.h"
 #include "base/text.h"
 
 enum {
 	READ_SIZE = 65536,
-	TEXT_MAX = 110, /* bytes of a name in an error text */
+	TEXT_MAX = 110,	  /* bytes of a name in an error text */
+	FILE_COST = 4096, /* bytes of the disk, about, that one takes whatever is in it */
 };
 
 CLEANUP_DEFINE(struct archive *, archive_read_free)
@@ -41,6 +43,7 @@ struct unpack {
 	const struct archive_unpack_options *options;
 	int dir_fd;
 	uint64_t bytes, files;
+	uint64_t unlooked;     /* bytes since the disk was asked */
 	unsigned serial;       /* of temporary names */
 	int parent_fd;	       /* the folder of the last entry ... */
 	char parent[PATH_MAX]; /* ... and its path */
@@ -299,6 +302,17 @@ static int write_at(int fd, const char *data, size_t length, uint64_t offset, st
 	return 0;
 }
 
+/* Asks the disk, now and then, before so many bytes are written; a file costs some, too. */
+static int look_for_space(struct unpack *unpack, size_t length, struct error *err)
+{
+	if (unpack->unlooked < SPACE_STEP) {
+		unpack->unlooked += length;
+		return 0;
+	}
+	unpack->unlooked = length;
+	return space_check(unpack->dir_fd, unpack->options->min_free, err);
+}
+
 /* Writes the present entry's bytes; holes of a sparse file stay holes. */
 static int write_content(struct unpack *unpack, const struct item *item, int fd, struct error *err)
 {
@@ -318,7 +332,9 @@ static int write_content(struct unpack *unpack, const struct item *item, int fd,
 		if (offset < 0 || (uint64_t)offset > item->size ||
 		    length > item->size - (uint64_t)offset)
 			return error_set(err, -EBADMSG, "the archive holds more than it says");
-		r = write_at(fd, block, length, (uint64_t)offset, err);
+		r = look_for_space(unpack, length, err);
+		if (r >= 0)
+			r = write_at(fd, block, length, (uint64_t)offset, err);
 		if (r < 0)
 			return r;
 		end = (uint64_t)offset + length;
@@ -338,6 +354,9 @@ static int put_file(struct unpack *unpack, const struct item *item, int parent_f
 
 	if (fd < 0)
 		return error_errno(err, "cannot make the file");
+	r = look_for_space(unpack, FILE_COST, err);
+	if (r < 0)
+		return r;
 	r = write_content(unpack, item, fd, err);
 	if (r < 0)
 		return r;
@@ -525,7 +544,12 @@ static int unpack_all(struct unpack *unpack, int archive_fd, struct error *err)
 int archive_unpack(int archive_fd, int dir_fd, const struct archive_unpack_options *options,
 		   uint64_t *ret_bytes, struct error *err)
 {
-	struct unpack unpack = { .options = options, .dir_fd = dir_fd, .parent_fd = -1 };
+	struct unpack unpack = {
+		.options = options,
+		.dir_fd = dir_fd,
+		.unlooked = SPACE_STEP,
+		.parent_fd = -1,
+	};
 	utf8_ struct utf8_scope scope = utf8_enter();
 	int r = unpack_all(&unpack, archive_fd, err);
 

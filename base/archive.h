@@ -24,6 +24,7 @@ struct archive_unpack_options {
 	uint64_t max_files;	   /* files, folders and links together */
 	const char *max_bytes_key; /* names of the limits for texts, or NULL */
 	const char *max_files_key;
+	uint64_t min_free; /* bytes that are left on the disk; else -ENOSPC */
 };
 
 /*

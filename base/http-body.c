@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/http-internal.h"
+#include "base/space.h"
 #include "base/text.h"
 
 /*
@@ -101,13 +102,18 @@ static bool append_text(struct http_request *request, struct http_upload *upload
 }
 
 /* 0 or an errno. */
-static int append_file(struct http_upload *upload, int dir_fd, const char *data, size_t size)
+static int append_file(struct http_upload *upload, int dir_fd, uint64_t min_free, const char *data,
+		       size_t size)
 {
 	if (upload->fd < 0) {
 		upload->fd = open_unlinked(dir_fd);
 		if (upload->fd < 0)
 			return errno;
 	}
+	/* Many may come at once: what the length said at the beginning is not enough. */
+	if (upload->length / SPACE_STEP != (upload->length + size) / SPACE_STEP &&
+	    space_is_low(dir_fd, min_free))
+		return ENOSPC;
 	while (size > 0) {
 		ssize_t n = pwrite(upload->fd, data, size, (off_t)upload->length);
 
@@ -140,7 +146,9 @@ static const struct http_part *find_part(const struct http_request *request, con
 static void add_to_part(struct http_request *request, const struct http_part *part,
 			struct http_upload *upload, const char *data, uint64_t offset, size_t size)
 {
+	const struct http_config *config = &request->connection->server->config;
 	char size_text[TEXT_SIZE_SIZE];
+	struct error err;
 	int r;
 
 	if (upload->seen && offset != upload->length) {
@@ -159,8 +167,11 @@ static void add_to_part(struct http_request *request, const struct http_part *pa
 		(void)append_text(request, upload, data, size);
 		return;
 	}
-	r = append_file(upload, request->connection->server->config.upload_dir_fd, data, size);
-	if (r != 0)
+	r = append_file(upload, config->upload_dir_fd, config->upload_min_free, data, size);
+	if (r == ENOSPC && space_check(config->upload_dir_fd, config->upload_min_free, &err) < 0)
+		http_reply_error(request, MHD_HTTP_INSUFFICIENT_STORAGE, "cannot store %s: %s",
+				 part->what, err.text);
+	else if (r != 0)
 		refuse_storage(request, r);
 }
 

@@ -68,7 +68,8 @@ struct http_config {
 	unsigned idle_timeout_s; /* to the end of the head of a request, from the answer before; and
 				    of a client that does not read; and in which a body has to bring
 				    16 KiB or its end; 0: none */
-	int upload_dir_fd;	 /* borrowed; -1 when no route has a part with to_file */
+	uint64_t upload_min_free; /* bytes that uploads leave on the disk: 507 */
+	int upload_dir_fd;	  /* borrowed; -1 when no route has a part with to_file */
 };
 
 int http_server_new(struct http_server **ret, const struct http_config *config, struct error *err);

@@ -211,6 +211,7 @@ int api_start(struct http_server **ret, struct daemon *daemon, int listen_fd, st
 		.connections_limit = "limits.connections",
 		.max_held_bytes = MAX_HELD,
 		.idle_timeout_s = IDLE_TIMEOUT_S,
+		.upload_min_free = daemon->config->limits.free_space,
 		.upload_dir_fd = daemon->jobs_fd,
 	};
 

@@ -170,6 +170,8 @@ static int open_line(struct board *board, const struct config_console *config, s
 		.name = config->name,
 		.board_dir_fd = board->state_fd,
 		.jobs_dir_fd = board->daemon->jobs_fd,
+		.min_free = board->daemon->config->limits.free_space,
+		.max_kept = board->daemon->config->limits.idle_log,
 	};
 	int r;
 

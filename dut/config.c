@@ -152,9 +152,10 @@ static void read_positive_size(const struct config_section *section, const char 
 
 static void read_limits(const struct config_section *root, struct config_limits *limits)
 {
-	static const char *const known[] = { "overall",	     "job_file",    "bucket",
-					     "bucket_files", "console_log", "waiting_jobs",
-					     "connections",  NULL };
+	static const char *const known[] = {
+		"overall",	"job_file",    "bucket",     "bucket_files", "console_log",
+		"waiting_jobs", "connections", "free_space", "idle_log",     NULL
+	};
 	struct config_section section;
 
 	config_section_at(&section, root, "limits", known);
@@ -162,6 +163,8 @@ static void read_limits(const struct config_section *root, struct config_limits 
 	read_positive_size(&section, "job_file", &limits->job_file);
 	read_positive_size(&section, "bucket", &limits->bucket);
 	read_positive_size(&section, "console_log", &limits->console_log);
+	config_read_size(&section, "free_space", &limits->free_space);
+	read_positive_size(&section, "idle_log", &limits->idle_log);
 	config_read_count(&section, "bucket_files", &limits->bucket_files);
 	config_read_count(&section, "waiting_jobs", &limits->waiting_jobs);
 	config_read_count(&section, "connections", &limits->connections);
@@ -335,6 +338,8 @@ static struct config *new_config(void)
 		.console_log = UINT64_C(2) << 30,
 		.waiting_jobs = 1000,
 		.connections = 2000,
+		.free_space = UINT64_C(256) << 20,
+		.idle_log = UINT64_C(256) << 20,
 	};
 	config->private = calloc(1, sizeof(*config->private));
 	config->variables = json_object();

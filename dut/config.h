@@ -51,6 +51,7 @@ struct config_dut {
 struct config_limits {
 	uint64_t overall_us;
 	uint64_t job_file, bucket, bucket_files, console_log, waiting_jobs, connections;
+	uint64_t free_space, idle_log;
 };
 
 struct config {

@@ -22,6 +22,7 @@
 #include "dut/api.h"
 #include "dut/board.h"
 #include "dut/jobuser.h"
+#include "dut/reserve.h"
 #include "dut/submit.h"
 #include "dut/users.h"
 #include "dut/worker.h"
@@ -102,9 +103,9 @@ static int read_number(int dir_fd, const char *name, uint64_t *ret, struct error
 static int write_number(int dir_fd, const char *name, uint64_t number, struct error *err)
 {
 	char text[32];
-	int length = snprintf(text, sizeof(text), "%" PRIu64 "\n", number);
 
-	return file_replace(dir_fd, name, text, (size_t)length, 0600, err);
+	(void)snprintf(text, sizeof(text), "%" PRIu64 "\n", number);
+	return reserve_replace(dir_fd, dir_fd, name, text, 0600, err);
 }
 
 static int open_folders(struct daemon *daemon, const struct daemon_options *options,
@@ -389,7 +390,7 @@ struct job *daemon_find_job(const struct daemon *daemon, uint64_t id)
 struct record_work {
 	struct daemon *daemon;
 	uint64_t id;
-	int jobs_fd;
+	int state_fd, jobs_fd;
 	char name[32];
 	char *text;
 	daemon_commit_fn done;
@@ -400,7 +401,7 @@ static int write_record(void *data, struct error *err)
 {
 	const struct record_work *work = data;
 
-	return file_replace(work->jobs_fd, work->name, work->text, strlen(work->text), 0600, err);
+	return reserve_replace(work->state_fd, work->jobs_fd, work->name, work->text, 0600, err);
 }
 
 /* A step that nobody waits for still has to get to the disk: a full one may have room again. */
@@ -470,6 +471,7 @@ int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn
 		return error_oom(err);
 	work->daemon = daemon;
 	work->id = job->id;
+	work->state_fd = daemon->state_fd;
 	work->jobs_fd = daemon->jobs_fd;
 	work->done = done;
 	work->data = data;

@@ -66,6 +66,19 @@ int history_set_aside(struct history *history, uint64_t base, uint64_t job, unsi
 	return add_segment(history, &aside, err);
 }
 
+void history_remove_idle(struct history *history, uint64_t base)
+{
+	for (size_t i = 0; i < history->count; i++) {
+		struct segment *segment = &history->segments[i];
+
+		if (segment->job != 0 || segment->base != base)
+			continue;
+		memmove(segment, segment + 1, (history->count - i - 1) * sizeof(*segment));
+		history->count--;
+		return;
+	}
+}
+
 int history_scan(struct history *history, struct error *err)
 {
 	closedir_ DIR *dir = NULL;
@@ -245,4 +258,16 @@ ssize_t history_read(const struct history *history, struct history_cursor *curso
 			return n;
 		cursor->offset = history->segments[after].base;
 	}
+}
+
+uint64_t history_locate(const struct history *history, uint64_t offset)
+{
+	struct history_cursor cursor;
+	char byte;
+
+	history_cursor_init(&cursor, offset);
+	if (history_read(history, &cursor, &byte, 1, NULL) > 0)
+		cursor.offset--;
+	history_cursor_done(&cursor);
+	return cursor.offset;
 }

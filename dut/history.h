@@ -36,6 +36,9 @@ int history_add(struct history *history, uint64_t base, uint64_t job, struct err
 int history_set_aside(struct history *history, uint64_t base, uint64_t job, unsigned attempt,
 		      struct error *err);
 
+/* Forgets the idle segment that begins there. */
+void history_remove_idle(struct history *history, uint64_t base);
+
 /* Finds the idle segments on disk. */
 int history_scan(struct history *history, struct error *err);
 
@@ -57,6 +60,10 @@ void history_cursor_done(struct history_cursor *cursor);
 /* An offset before the oldest byte that is kept becomes that one's. */
 uint64_t history_clamp(const struct history *history, uint64_t offset);
 
-/* Reads on: the number of bytes, or 0 at the present end. Gaps between segments are jumped over. */
+/* Where a reader who asks for this offset will begin: the same, unless what was there is gone. */
+uint64_t history_locate(const struct history *history, uint64_t offset);
+
+/* Reads on: the number of bytes, or 0 at the present end. Gaps between segments are jumped over:
+ * the bytes end at the cursor's offset. */
 ssize_t history_read(const struct history *history, struct history_cursor *cursor, char *buffer,
 		     size_t size, struct error *err);

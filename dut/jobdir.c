@@ -47,15 +47,15 @@ json_t *jobdir_common_facts(const struct daemon *daemon, const json_t *metadata)
 	const struct config *config = daemon->config;
 	const json_t *environ_vars = json_object_get(metadata, "environ");
 	json_t *facts = json_pack(
-		"{s:O?, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:o, s:b}", "variables",
+		"{s:O?, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:I}, s:o, s:b}", "variables",
 		config->variables, "timeouts", "overall", (json_int_t)config->overall_us,
 		"infra_teardown", (json_int_t)config->infra_teardown_us, "daemon",
 		(json_int_t)config->daemon_us, "limits", "overall",
 		(json_int_t)config->limits.overall_us, "bucket", (json_int_t)config->limits.bucket,
 		"bucket_files", (json_int_t)config->limits.bucket_files, "console_log",
-		(json_int_t)config->limits.console_log, "file_roots",
-		text_array(config->file_roots), "ignore_deadline",
-		json_is_true(json_object_get(metadata, "ignore_deadline")));
+		(json_int_t)config->limits.console_log, "free_space",
+		(json_int_t)config->limits.free_space, "file_roots", text_array(config->file_roots),
+		"ignore_deadline", json_is_true(json_object_get(metadata, "ignore_deadline")));
 
 	(void)json_object_set_new(facts, "environ",
 				  environ_vars ? json_deep_copy(environ_vars) : json_object());

@@ -16,31 +16,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/stream.h"
+#include "dut/line-internal.h"
 
 static const uint64_t WRITE_RETRY_US = 1000000;
-
-struct line {
-	struct line_config config;
-	enum line_state state;
-	int dir_fd; /* the idle segments */
-	int fd;	    /* the console, -1 when closed; while READING the stream has it */
-	int pipe_read_fd,
-		pipe_write_fd; /* the same for the line's whole life; while READING the stream's */
-	struct stream *stream; /* the idle segment that is written, or NULL */
-	sd_event_source *fd_source;
-	uint64_t offset;
-	unsigned generation;
-	bool replaced;		/* opened anew since it was lent last */
-	sd_event_source *retry; /* after a write that failed */
-	int wake_fd;
-	sd_event_source *wake_source;
-	struct history history;
-	struct viewers viewers;
-	void (*on_append)(void *data);
-	void *on_append_data;
-	void (*on_hangup)(void *data);
-	void *on_hangup_data;
-};
 
 static void drop_source(struct line *line)
 {
@@ -191,9 +169,11 @@ void line_mark(struct line *line, const char *kind, json_t *extra)
 static void console_ended(struct line *line)
 {
 	drop_source(line);
-	(void)stream_detach(line->stream, &line->fd, &line->pipe_read_fd, &line->pipe_write_fd,
-			    NULL);
+	if (line->stream)
+		(void)stream_detach(line->stream, &line->fd, &line->pipe_read_fd,
+				    &line->pipe_write_fd, NULL);
 	line->fd = close_fd(line->fd);
+	line->dropping = false;
 	line->state = LINE_CLOSED;
 	line_mark(line, "plug", json_pack("{s:s}", "event", "closed"));
 }
@@ -209,10 +189,12 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-/* A full disk: the bytes wait in the pipe, then at the board. */
+/* No full disk, but a log that cannot be written: the bytes wait in the pipe, then at the board. */
 static void write_failed(struct line *line, const char *text)
 {
-	log_board(line->config.board, LOG_ERR, "console %s: %s", line->config.name, text);
+	if (!line->complained)
+		log_board(line->config.board, LOG_ERR, "console %s: %s", line->config.name, text);
+	line->complained = true;
 	(void)sd_event_source_set_enabled(line->fd_source, SD_EVENT_OFF);
 	line->retry = sd_event_source_disable_unref(line->retry);
 	(void)sd_event_add_time_relative(line->config.event, &line->retry, CLOCK_BOOTTIME,
@@ -223,12 +205,14 @@ static void write_failed(struct line *line, const char *text)
 static bool pump(struct line *line)
 {
 	struct error err;
-	ssize_t n = stream_pump(line->stream, &err);
+	ssize_t n = line_pump(line, &err);
 
-	if (n > 0)
+	if (n > 0) {
+		line->complained = false;
 		viewers_wake(&line->viewers);
-	else if (n < 0 && n != -ENODATA)
+	} else if (n < 0 && n != -ENODATA) {
 		write_failed(line, err.text);
+	}
 	return n != -ENODATA;
 }
 
@@ -269,7 +253,9 @@ static bool has_hung_up(int fd)
 /* A console that has ended is read to its end, and is closed then. */
 static void finish_reading(struct line *line)
 {
-	if (line->state != LINE_READING || !has_hung_up(stream_console_fd(line->stream)))
+	int fd = line->stream ? stream_console_fd(line->stream) : line->fd;
+
+	if (line->state != LINE_READING || !has_hung_up(fd))
 		return;
 	while (pump(line))
 		if (sd_event_source_get_enabled(line->fd_source, NULL) == 0)
@@ -313,54 +299,48 @@ void line_forget_loan(struct line *line)
 	line->replaced = true;
 }
 
-/* The segment that begins at the present offset; one that is open goes on. */
-static int open_segment(struct line *line, struct error *err)
-{
-	char name[24];
-	int r;
-
-	if (line->stream)
-		return 0;
-	(void)snprintf(name, sizeof(name), "%" PRIu64, line->offset);
-	r = stream_open(&line->stream, line->dir_fd, name, line->offset, err);
-	if (r < 0)
-		return r;
-	line->offset = stream_offset(line->stream);
-	return history_add(&line->history, stream_base(line->stream), 0, err);
-}
-
 int line_read(struct line *line, struct error *err)
 {
+	bool full;
 	int r;
 
 	if (line->state == LINE_READING || line->state == LINE_LENT)
 		return 0;
-	r = open_segment(line, err);
-	if (r < 0 || line->state == LINE_CLOSED)
+	r = line_open_segment(line, err);
+	full = line_is_full(r);
+	if ((r < 0 && !full) || line->state == LINE_CLOSED)
 		return r;
 	r = sd_event_add_io(line->config.event, &line->fd_source, line->fd, EPOLLIN, on_readable,
 			    line);
 	if (r < 0)
 		return error_code(err, r, "cannot watch the console");
 	(void)sd_event_source_set_description(line->fd_source, "console");
-	r = stream_attach(line->stream, take_fd(&line->fd), take_fd(&line->pipe_read_fd),
-			  take_fd(&line->pipe_write_fd), err);
 	line->state = LINE_READING;
-	return r;
+	if (full) {
+		line_begin_gap(line, err->text);
+		return 0;
+	}
+	return stream_attach(line->stream, take_fd(&line->fd), take_fd(&line->pipe_read_fd),
+			     take_fd(&line->pipe_write_fd), err);
 }
 
 int line_hold(struct line *line, struct error *err)
 {
 	int r = 0;
 
-	if (line->state == LINE_READING) {
+	if (line->state == LINE_READING && line->stream) {
 		r = stream_detach(line->stream, &line->fd, &line->pipe_read_fd,
 				  &line->pipe_write_fd, err);
 		if (r < 0)
 			return r;
+	}
+	if (line->state == LINE_READING) {
 		drop_source(line);
 		line->state = LINE_HELD;
 	}
+	line->dropping = false;
+	if (line->lost > 0)
+		line_note_gap(line);
 	line->offset = line_offset(line);
 	line->stream = stream_close(line->stream);
 	return 0;

@@ -34,6 +34,8 @@ struct line_config {
 	const char *name;	 /* lives with the configuration */
 	int board_dir_fd;	 /* <state>/duts/<dut> */
 	int jobs_dir_fd;	 /* <state>/jobs */
+	uint64_t min_free;	 /* bytes of the disk; below it a gap begins */
+	uint64_t max_kept;	 /* bytes of idle segments; the oldest make room */
 };
 
 int line_new(struct line **ret, const struct line_config *config, struct error *err);

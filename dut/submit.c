@@ -12,6 +12,8 @@
 #include "base/cleanup.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/space.h"
+#include "base/text.h"
 #include "dut/api.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
@@ -44,7 +46,10 @@ struct submission {
 };
 
 static struct http_part parts[] = {
-	{ .name = "metadata", .max_bytes = 256 << 10, .limit = "may be", .what = "metadata" },
+	{ .name = "metadata",
+	  .max_bytes = 256 << 10,
+	  .limit = "the fixed limit",
+	  .what = "metadata" },
 	{ .name = "job", .limit = "limits.job_file", .what = "the job file" },
 	{ .name = "job_bucket_initial_state_tarball_file",
 	  .limit = "limits.bucket",
@@ -419,6 +424,27 @@ static unsigned count_submissions(const struct daemon *daemon)
 	return count;
 }
 
+/* Before the upload comes: there is no room for it, or will not be. */
+static bool refuse_for_space(struct http_request *request, const struct daemon *daemon)
+{
+	uint64_t floor = daemon->config->limits.free_space, length = 0;
+	const char *header = http_request_header(request, "Content-Length");
+	struct error err;
+
+	if (space_check(daemon->jobs_fd, floor, &err) < 0) {
+		http_reply_error(request, 507, "no job can be taken: %s", err.text);
+		return true;
+	}
+	if (!header || text_to_uint64(&length, header, 0, INT64_MAX - floor, NULL) < 0 ||
+	    !space_is_low(daemon->jobs_fd, floor + length))
+		return false;
+	http_reply_error(request, 507,
+			 "a submission of %" PRIu64
+			 " bytes would leave less than limits.free_space on the disk",
+			 length);
+	return true;
+}
+
 void submit_admit(struct http_request *request, void *data)
 {
 	const struct daemon *daemon = data;
@@ -428,6 +454,8 @@ void submit_admit(struct http_request *request, void *data)
 		http_reply_error(request, 503, "dutd is stopping; try again when it is back");
 		return;
 	}
+	if (refuse_for_space(request, daemon))
+		return;
 	LIST_FOREACH(link, &daemon->jobs)
 		unfinished += CONTAINER_OF(link, struct job, link)->state != JOB_ENDED;
 	if (unfinished >= daemon->config->limits.waiting_jobs)

@@ -58,8 +58,12 @@ static void viewer_done(void *data)
 static ssize_t read_console(void *data, char *buffer, size_t size)
 {
 	struct viewer *viewer = data;
+	uint64_t expected = viewer->cursor.offset;
 	ssize_t n = history_read(viewer->history, &viewer->cursor, buffer, size, NULL);
 
+	/* Who counts what was read would be wrong from here on: asked again, the header tells. */
+	if (n > 0 && viewer->cursor.offset - (uint64_t)n != expected)
+		return HTTP_STREAM_ABORT;
 	return n < 0 ? HTTP_STREAM_ABORT : n;
 }
 
@@ -153,7 +157,7 @@ int viewer_add_console(struct viewers *viewers, struct http_request *request,
 	if (!viewer)
 		return error_oom(err);
 	viewer->history = history;
-	viewer->cursor.offset = history_clamp(history, offset);
+	viewer->cursor.offset = history_locate(history, offset);
 	(void)snprintf(text, sizeof(text), "%" PRIu64, viewer->cursor.offset);
 	http_reply_header(request, "Console-Offset", text);
 	return add(viewers, viewer, request, "application/octet-stream", &source, err);

@@ -145,6 +145,7 @@ int assignment_load(struct assignment **ret, int dir_fd, struct error *err)
 	assignment->daemon_us =
 		get_number(json_object_get(root, "timeouts"), "daemon", default_daemon_us);
 	assignment->console_log_max = get_number(limits, "console_log", no_limit);
+	assignment->min_free = get_number(limits, "free_space", 0);
 	assignment->bucket_max = get_number(limits, "bucket", no_limit);
 	assignment->bucket_files_max = get_number(limits, "bucket_files", no_limit);
 	assignment->environ = json_object_get(root, "environ");

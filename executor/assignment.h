@@ -27,6 +27,7 @@ struct assignment {
 	uint64_t submitted_realtime_us;	      /* 0: not told */
 	uint64_t daemon_us;		      /* how long dutd may leave a question unanswered */
 	uint64_t console_log_max, bucket_max; /* bytes */
+	uint64_t min_free;		      /* bytes of the disk that are not ours; 0: none */
 	uint64_t bucket_files_max;
 	char **file_roots; /* absolute paths, ends with NULL; the texts are of root */
 	json_t *environ;   /* object, or NULL; borrowed */

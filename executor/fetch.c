@@ -161,6 +161,14 @@ static int download_into(struct sink *sink, const char *url, const json_t *reque
 	return localfile_copy(fd, sink, err);
 }
 
+/* What has to be left on the disk. */
+static uint64_t get_floor(const json_t *request)
+{
+	json_int_t bytes = json_integer_value(json_object_get(request, "min_free"));
+
+	return bytes > 0 ? (uint64_t)bytes : 0;
+}
+
 static int do_download(const json_t *request, uint64_t *ret_size, const char **ret_reason,
 		       struct error *err)
 {
@@ -170,6 +178,7 @@ static int do_download(const json_t *request, uint64_t *ret_size, const char **r
 		.fd = FD_FILE,
 		.max_bytes = get_limit(request, "max_bytes"),
 		.max_key = "limits.bucket",
+		.min_free = get_floor(request),
 		.progress = answer_progress,
 	};
 	int r;
@@ -233,6 +242,7 @@ static int do_unpack(const json_t *request, uint64_t *ret_size, const char **ret
 		.max_files = get_limit(request, "max_files"),
 		.max_bytes_key = "limits.bucket",
 		.max_files_key = "limits.bucket_files",
+		.min_free = get_floor(request),
 	};
 	int r;
 

@@ -214,6 +214,12 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *data)
 /* ---- to the helper ---- */
 
 /* Sends a request, to which t is there and id is added. Takes the reference to it. */
+/* Bytes as JSON has them: everything over 2^63 is no limit. */
+static json_int_t to_json(uint64_t bytes)
+{
+	return bytes > INT64_MAX ? INT64_MAX : (json_int_t)bytes;
+}
+
 static int ask(struct fetcher *fetcher, json_t *request, const int *fds, unsigned n_fds,
 	       fetch_done_fn done, void *data, struct error *err)
 {
@@ -232,6 +238,8 @@ static int ask(struct fetcher *fetcher, json_t *request, const int *fds, unsigne
 	}
 	*call = (struct call){ .id = ++fetcher->last_id, .done = done, .data = data };
 	(void)json_object_set_new(request, "id", json_integer((json_int_t)call->id));
+	(void)json_object_set_new(request, "min_free",
+				  json_integer(to_json(fetcher->config.min_free)));
 	r = packet_send(fetcher->fd, request, fds, n_fds, err);
 	if (r < 0) {
 		free(call);
@@ -248,12 +256,6 @@ static json_t *roots_of(const struct fetcher *fetcher)
 	for (char *const *root = fetcher->config.file_roots; root && *root; root++)
 		(void)json_array_append_new(roots, json_string(*root));
 	return roots;
-}
-
-/* Bytes as JSON has them: everything over 2^63 is no limit. */
-static json_int_t to_json(uint64_t bytes)
-{
-	return bytes > INT64_MAX ? INT64_MAX : (json_int_t)bytes;
 }
 
 int fetcher_download(struct fetcher *fetcher, const char *url, const char *sha256, int out_fd,

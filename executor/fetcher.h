@@ -35,6 +35,7 @@ struct fetcher_config {
 	 * resolved) are refused. NULL: any readable file. Borrowed for the life of the fetcher. */
 	char *const *file_roots;
 	fetch_progress_fn progress; /* or NULL */
+	uint64_t min_free;	    /* bytes of the disk that are left alone */
 };
 
 /* Starts dut-helper. To be called before the sandbox is entered. */

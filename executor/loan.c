@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/space.h"
 
 enum {
 	READ_SIZE = 65536,
@@ -19,6 +20,7 @@ enum {
 	MORE_BYTES = 4096,	/* who gave less at once has no more now */
 	ACCURACY_US = 1000,
 	PACE_WINDOW_US = 50000,
+	LOOK_STEP = 1 << 18,	 /* bytes between two looks at the disk */
 	PACE_FAST_BYTES = 16384, /* in a window: above that a board's buffers are what counts */
 };
 
@@ -36,6 +38,7 @@ struct loan {
 	uint64_t last_byte_us, last_byte_realtime_us;
 	uint64_t window_us, window_bytes;
 	bool fast;
+	uint64_t unlooked, low_bytes; /* since the last look; since the disk is low */
 	char buffer[READ_SIZE];
 	struct lines lines;
 };
@@ -130,6 +133,20 @@ static enum loan_end how_it_ended(int r, const struct error *err)
 	return LOAN_HUNG_UP;
 }
 
+/* A job whose board goes on and on may not use up what is kept for all. */
+static bool is_too_low(struct loan *loan, uint64_t n)
+{
+	loan->unlooked += n;
+	if (loan->unlooked < LOOK_STEP)
+		return false;
+	if (space_is_low(loan->config.dir_fd, loan->config.min_free))
+		loan->low_bytes += loan->unlooked;
+	else
+		loan->low_bytes = 0;
+	loan->unlooked = 0;
+	return loan->low_bytes > LOAN_LOW_MAX;
+}
+
 /* One step: the number of bytes, 0 for none now, negative when the loan has ended. */
 static ssize_t pump_once(struct loan *loan)
 {
@@ -145,6 +162,10 @@ static ssize_t pump_once(struct loan *loan)
 		if (loan_offset(loan) - loan_base(loan) > loan->config.console_log_max) {
 			end(loan, LOAN_OVER_LIMIT);
 			return -EFBIG;
+		}
+		if (is_too_low(loan, (uint64_t)n)) {
+			end(loan, LOAN_DISK_LOW);
+			return -ENOSPC;
 		}
 	} else if (n < 0) {
 		/* Bytes may have gone before the error. */

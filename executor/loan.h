@@ -18,13 +18,14 @@
  * on an idle line; on a busy slow one wake-ups are gathered for at most LOAN_BATCH_US.
  */
 
-enum { LOAN_SILENCE_US = 250000, LOAN_BATCH_US = 8000 };
+enum { LOAN_SILENCE_US = 250000, LOAN_BATCH_US = 8000, LOAN_LOW_MAX = 4 << 20 };
 
 struct loan;
 
 enum loan_end {
 	LOAN_HUNG_UP,	/* the board is off, or the port was unplugged; dutd may lend another one */
 	LOAN_DISK_FULL, /* what came last waits in the pipe */
+	LOAN_DISK_LOW,	/* it has said LOAN_LOW_MAX bytes since the disk fell below min_free */
 	LOAN_OVER_LIMIT, /* console.log is over limits.console_log; it is intact up to there */
 };
 
@@ -34,6 +35,7 @@ struct loan_config {
 	const char *name; /* of the console that will be lent; NULL: the first loan says it */
 	uint64_t base;	  /* with a name: where console.log begins */
 	uint64_t console_log_max;
+	uint64_t min_free;			    /* bytes of the disk */
 	void (*bytes)(uint64_t now_us, void *data); /* before the lines that they complete */
 	line_fn line;
 	lines_quiet_fn quiet;			      /* which lines need not be told */

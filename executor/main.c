@@ -119,6 +119,7 @@ static int start_helper(struct executor *executor, struct error *err)
 		.event = executor->event,
 		.libexec_dir = executor->libexec_dir,
 		.file_roots = executor->assignment->file_roots,
+		.min_free = executor->assignment->min_free,
 	};
 	int r = find_libexec(executor, err);
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include <inttypes.h>
-
 #include "base/clock.h"
+#include "base/text.h"
 #include "executor/session-internal.h"
 
 /*
@@ -167,6 +166,7 @@ static void on_loan_ended(enum loan_end how, void *data)
 {
 	struct session *session = data;
 	uint64_t offset = loan_offset(session->loan);
+	char floor[TEXT_SIZE_SIZE], said[TEXT_SIZE_SIZE];
 
 	switch (how) {
 	case LOAN_HUNG_UP:
@@ -181,10 +181,19 @@ static void on_loan_ended(enum loan_end how, void *data)
 		session_end(session, DRAIN_WHAT_IS_THERE, "disk",
 			    "the disk is full: console.log cannot grow");
 		break;
+	case LOAN_DISK_LOW:
+		session_end(session, DRAIN_WHAT_IS_THERE, "disk",
+			    "less than limits.free_space (%s) is left on the disk, and the console "
+			    "has said more than %s since",
+			    text_format_size(floor, sizeof(floor),
+					     session->config.assignment->min_free),
+			    text_format_size(said, sizeof(said), LOAN_LOW_MAX));
+		break;
 	case LOAN_OVER_LIMIT:
 		session_end(session, DRAIN_WHAT_IS_THERE, "console_flood",
-			    "the console sent more than limits.console_log (%" PRIu64 " bytes)",
-			    session->config.assignment->console_log_max);
+			    "the console has said more than limits.console_log (%s)",
+			    text_format_size(said, sizeof(said),
+					     session->config.assignment->console_log_max));
 		break;
 	}
 }
@@ -204,6 +213,7 @@ int session_console_init(struct session *session, struct error *err)
 		.name = session->config.assignment->console,
 		.base = session->config.assignment->console_base,
 		.console_log_max = session->config.assignment->console_log_max,
+		.min_free = session->config.assignment->min_free,
 		.bytes = on_bytes,
 		.line = on_line,
 		.quiet = on_quiet,

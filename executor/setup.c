@@ -127,6 +127,9 @@ static void on_fetched(const struct fetch_result *result, void *data)
 	struct setup *setup = item->setup;
 
 	setup->running--;
+	/* Half a file is of no use, and may be what fills the disk. */
+	if (result->reason)
+		(void)ftruncate(item->fd, 0);
 	item->fd = close_fd(item->fd);
 	if (setup->over)
 		return;

@@ -8,12 +8,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/space.h"
 
 int sink_start(struct sink *sink, struct error *err)
 {
 	if (ftruncate(sink->fd, 0) < 0 || lseek(sink->fd, 0, SEEK_SET) < 0)
 		return error_errno(err, "the file to write to");
-	sink->size = 0;
+	sink->size = sink->look_at = 0;
 	sink->r = 0;
 	if (sink->progress_us == 0)
 		sink->progress_us = clock_now_us();
@@ -51,6 +52,10 @@ int sink_write(struct sink *sink, const void *data, size_t length)
 
 	if (sink->r == 0 && length > sink->max_bytes - sink->size)
 		(void)sink_too_big(sink);
+	if (sink->r == 0 && sink->size >= sink->look_at) {
+		sink->look_at = sink->size + SPACE_STEP;
+		sink->r = space_check(sink->fd, sink->min_free, &sink->error);
+	}
 	while (sink->r == 0 && length > 0) {
 		int n = write_part(sink, next, length);
 

@@ -15,6 +15,8 @@ struct sink {
 	int fd;
 	uint64_t max_bytes, size;
 	const char *max_key;	/* the limit's name for texts, or NULL */
+	uint64_t min_free;	/* bytes of the disk that are left alone */
+	uint64_t look_at;	/* the size at which the disk is asked next */
 	struct sha256_ctx hash; /* of the size bytes that are written */
 	int r;			/* the first failure of sink_write(); later calls give it again */
 	struct error error;	/* its text */

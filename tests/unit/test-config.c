@@ -201,6 +201,9 @@ static void an_empty_file_is_a_configuration(void **state)
 	assert_true(config->limits.bucket == UINT64_C(4) << 30);
 	assert_int_equal(config->limits.bucket_files, 100000);
 	assert_true(config->limits.console_log == UINT64_C(2) << 30);
+	assert_int_equal(config->limits.connections, 2000);
+	assert_int_equal(config->limits.free_space, 256 << 20);
+	assert_int_equal(config->limits.idle_log, 256 << 20);
 	assert_int_equal(config->limits.waiting_jobs, 1000);
 	assert_int_equal(json_object_size(config->variables), 0);
 	assert_null(config_find_dut(config, "vm-1"));
@@ -219,7 +222,8 @@ static void every_key_of_dutd_yaml_is_read(void **state)
 		   "variables: {registry: \"10.42.0.1:8002\", a-b_2: \"\", empty: \"\"}\n"
 		   "timeouts: {overall: 1h, infra_teardown: 90, daemon: 1m}\n"
 		   "limits: {overall: 2h, job_file: 64KiB, bucket: 1GiB, bucket_files: 10,\n"
-		   "         console_log: 1MB, waiting_jobs: 5}\n");
+		   "         console_log: 1MB, waiting_jobs: 5, connections: 2,\n"
+		   "         free_space: 0, idle_log: 1MiB}\n");
 	config = accept(*state);
 	assert_int_equal(config->socket_mode, 0600);
 	assert_string_equal(config->socket_group, "dut");
@@ -237,6 +241,9 @@ static void every_key_of_dutd_yaml_is_read(void **state)
 	assert_int_equal(config->limits.bucket, 1 << 30);
 	assert_int_equal(config->limits.bucket_files, 10);
 	assert_int_equal(config->limits.console_log, 1000000);
+	assert_int_equal(config->limits.connections, 2);
+	assert_int_equal(config->limits.free_space, 0);
+	assert_int_equal(config->limits.idle_log, 1 << 20);
 	assert_int_equal(config->limits.waiting_jobs, 5);
 }
 
@@ -570,7 +577,8 @@ static void faults_of_values_in_dutd_yaml_are_named(void **state)
 		"  file_roots: [srv, /a/../b, /a/.., [x]]\n"
 		"variables: {1a: x, machine_id: x, l: [], n: , z: \"a\\0\"}\n"
 		"timeouts: {overall: 3h, daemon: 0}\n"
-		"limits: {overall: 2h, bucket: 0, job_file: big, bucket_files: 0}\n",
+		"limits: {overall: 2h, bucket: 0, job_file: big, bucket_files: 0,\n"
+		"         connections: 1, idle_log: 0, free_space: none}\n",
 		"dutd.yaml:2:18: mode: needs to be octal, such as \"0660\"\n"
 		"dutd.yaml:2:31: group: needs a text of printable characters\n"
 		"dutd.yaml:3:11: admins: needs a list, such as [a, b]\n"
@@ -588,7 +596,10 @@ static void faults_of_values_in_dutd_yaml_are_named(void **state)
 		"dutd.yaml:6:33: daemon: needs to be more than 0\n"
 		"dutd.yaml:7:31: bucket: needs to be more than 0\n"
 		"dutd.yaml:7:44: job_file: 'big' is not a size such as 4096, 512KiB or 2GiB\n"
-		"dutd.yaml:7:63: bucket_files: '0' is not a number from 1 to 1000000000\n");
+		"dutd.yaml:7:63: bucket_files: '0' is not a number from 1 to 1000000000\n"
+		"dutd.yaml:8:23: connections: needs to be from 2 to 100000\n"
+		"dutd.yaml:8:36: idle_log: needs to be more than 0\n"
+		"dutd.yaml:8:51: free_space: 'none' is not a size such as 4096, 512KiB or 2GiB\n");
 	refuse_root(*state, "api: [a]\nvariables: x\n",
 		    "dutd.yaml:1:6: api needs keys with values\n"
 		    "dutd.yaml:2:12: variables: needs names with texts\n");

@@ -269,6 +269,33 @@ static void a_link_in_a_jobs_folder_is_not_followed(void **state)
 	history_cursor_done(&cursor);
 }
 
+static void what_was_removed_is_not_read(void **state)
+{
+	struct fixture *f = *state;
+	struct history_cursor cursor;
+	char bytes[4];
+
+	put(f->console_fd, "0.log", "one");
+	put(f->console_fd, "3.log", "two");
+	put(f->console_fd, "9.log", "end");
+	assert_int_equal(history_scan(&f->history, NULL), 0);
+	assert_int_equal(f->history.count, 3);
+	history_remove_idle(&f->history, 3);
+	history_remove_idle(&f->history, 4);
+	assert_int_equal(f->history.count, 2);
+	/* A reader is told where it will begin. */
+	assert_int_equal(history_locate(&f->history, 2), 2);
+	assert_int_equal(history_locate(&f->history, 3), 9);
+	assert_int_equal(history_locate(&f->history, 8), 9);
+	assert_int_equal(history_locate(&f->history, 12), 12);
+	history_cursor_init(&cursor, 3);
+	assert_int_equal(history_read(&f->history, &cursor, bytes, 4, NULL), 3);
+	assert_memory_equal(bytes, "end", 3);
+	history_cursor_done(&cursor);
+	history_remove_idle(&f->history, 0);
+	assert_int_equal(history_locate(&f->history, 0), 9);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -285,6 +312,7 @@ int main(void)
 		TEST(a_reader_at_the_end_follows_into_the_next_segment),
 		TEST(nothing_at_all_is_an_empty_history),
 		TEST(a_link_in_a_jobs_folder_is_not_followed),
+		TEST(what_was_removed_is_not_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

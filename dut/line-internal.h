@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "base/stream.h"
+#include "dut/line.h"
+
+/* What line.c (who reads a console) and line-disk.c (where its bytes go) share. */
+
+struct line {
+	struct line_config config;
+	enum line_state state;
+	int dir_fd; /* the idle segments */
+	int fd;	    /* the console, -1 when closed; while READING the stream has it */
+	int pipe_read_fd,
+		pipe_write_fd; /* the same for the line's whole life; while READING the stream's */
+	struct stream *stream; /* the idle segment that is written, or NULL */
+	sd_event_source *fd_source;
+	uint64_t offset;
+	unsigned generation;
+	bool replaced;		/* opened anew since it was lent last */
+	sd_event_source *retry; /* after a write that failed */
+	bool complained;	/* of that: said once */
+	bool dropping;		/* READING without a stream: what comes is lost */
+	uint64_t lost;		/* bytes in front of offset that no log has, nor a mark yet */
+	uint64_t looked_us;	/* for room on the disk, CLOCK_BOOTTIME */
+	uint64_t written;	/* bytes since then */
+	int wake_fd;
+	sd_event_source *wake_source;
+	struct history history;
+	struct viewers viewers;
+	void (*on_append)(void *data);
+	void *on_append_data;
+	void (*on_hangup)(void *data);
+	void *on_hangup_data;
+};
+
+/* ---- line-disk.c ---- */
+
+/* Opens the segment that begins at the present offset; one that is open goes on. */
+int line_open_segment(struct line *line, struct error *err);
+
+/* Whether this is a disk without room. */
+bool line_is_full(int r);
+
+/* Closes the segment: what comes is read and counted, and is lost, until there is room again. */
+void line_begin_gap(struct line *line, const char *why);
+
+/* Notes a gap that nothing was written after. */
+void line_note_gap(struct line *line);
+
+/* Moves what is there: its bytes, 0 for none now; -ENODATA when the console has ended; any other
+ * error is that of a log that cannot be written. */
+ssize_t line_pump(struct line *line, struct error *err);

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+/*
+ * Some space of the disk that is kept for dutd's own records: <state>/reserve. It is given up when
+ * a record finds no room, so that a full disk does not keep jobs from ending or dutd from starting,
+ * and taken again when there is room.
+ */
+
+/*
+ * file_replace(), with the reserve behind it.
+ *
+ * Blocks: on the disk. From one thread at a time.
+ */
+int reserve_replace(int state_fd, int dir_fd, const char *name, const char *text, mode_t mode,
+		    struct error *err);

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""What one client, job or board may take, and what it is told when that is all."""
+
+import http.client
+import os
+import unittest
+
+from tests.support.harness import Lab, UnixConnection, await_true
+
+BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\n'
+SHORT = 'console_patterns: {session_end: Linux}\n'
+NEVER = 'console_patterns: {session_end: never}\n'
+
+
+class Refusals(unittest.TestCase):
+    def refused(self, answer, status, text):
+        self.assertEqual(answer.status, status, answer)
+        self.assertIn(text, answer.json['error'])
+        self.assertIn(text[:100], answer.headers['Dut-Error'])
+
+    def test_each_names_its_limit(self):
+        with Lab() as lab:
+            lab.configure({'limits': {'job_file': '2KiB', 'bucket': '1MiB', 'waiting_jobs': 1}})
+            lab.sim('b1', BOOT)
+            lab.sim('b2', BOOT)
+            lab.start()
+            self.refused(lab.submit(SHORT + '#' * 3000, 'b1'), 413,
+                         'the job file is larger than limits.job_file (2 KiB)')
+            self.refused(lab.submit(SHORT, 'b1', bucket=bytes((1 << 20) + 1)), 413,
+                         'the bucket is larger than limits.bucket (1 MiB)')
+            self.refused(lab.submit(SHORT, 'b1', bucket=bytes(3 << 20)), 413,
+                         'bytes is larger than limits.bucket (1 MiB)')
+            self.refused(lab.submit(SHORT, 'b1', environ={'A': 'x' * 300000}), 413,
+                         'metadata is larger than the fixed limit (256 KiB)')
+            job = lab.submit_ok(NEVER, 'b1')
+            self.refused(lab.submit(SHORT, 'b2'), 429, 'limits.waiting_jobs (1)')
+            self.refused(lab.api('POST', f'/jobs/{job}/cancel', {'why': 'x' * 2000}), 400,
+                         'at most 1024 bytes')
+            lab.api('POST', f'/jobs/{job}/cancel')
+            lab.await_job(job)
+            lab.await_board('b1', 'IDLE')
+
+    def test_viewers_of_one_user(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            streams = [lab.console('b1') for _ in range(50)]
+            refused = lab.api('GET', '/dut/b1/console')
+            self.refused(refused, 429, '50 viewers already, which is the limit for one user')
+            streams[0].close()
+            await_true(lambda: lab.stream('/dut/b1/console').status == 200, 'room for one more')
+
+    def test_waiting_requests_of_one_user(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            job = lab.submit_ok(NEVER, 'b1')
+            waiting = []
+            for _ in range(500):
+                connection = UnixConnection(lab.socket, 60)
+                connection.request('GET', f'/api/v1/jobs/{job}?wait=600')
+                waiting.append(connection)
+            # They are taken in the order of their coming.
+            self.refused(lab.api('GET', f'/jobs/{job}?wait=600'), 429,
+                         '500 requests of the user')
+            lab.api('POST', f'/jobs/{job}/cancel')
+            for connection in waiting:
+                self.assertEqual(connection.getresponse().status, 200)
+                connection.close()
+            lab.await_board('b1', 'IDLE')
+
+
+class Boards(unittest.TestCase):
+    def test_one_that_floods_ends_its_job_with_the_log_whole(self):
+        with Lab() as lab:
+            lab.configure({'limits': {'console_log': '4MiB'}})
+            lab.sim('b1', 'at 10ms flood max')
+            lab.start()
+            job = lab.run_job(NEVER, 'b1')
+            self.assertEqual((job['status'], job['reason'], job['verdict']),
+                             ('INCOMPLETE', 'console_flood', 'job'), job)
+            self.assertIn('limits.console_log (4 MiB)', job['message'])
+            log = lab.results(job['id'])['console.log']
+            self.assertGreaterEqual(len(log), 4 << 20)
+            self.assertLess(len(log), 6 << 20)
+            lines = log.split(b'\r\n')[:-1]
+            numbers = [int(line.split()[1]) for line in lines]
+            self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
+            lab.await_board('b1', 'IDLE')
+            # What came behind it goes on at the next offset.
+            console = lab.console('b1', offset=job['console_base'])
+            self.assertEqual(console.read_until(log[:1000])[:1000], log[:1000])
+
+    def test_an_idle_one_keeps_its_last_bytes(self):
+        with Lab() as lab:
+            lab.configure({'limits': {'idle_log': '1MiB'}})
+            lab.sim('b1', 'at 10ms flood max for 1s\nat 2s send "at last\\r\\n"')
+            lab.start()
+            self.assertEqual(lab.dut('power', 'on', 'b1').rc, 0)
+            await_true(lambda: self.ends(lab, b'at last\r\n'), 'the end of the flood')
+            self.assertEqual(lab.dut('power', 'off', 'b1').rc, 0)
+            sent = lab.record('b1')[-1]['total']
+            self.assertEqual(lab.board_state('b1')['consoles'][0]['offset'], sent)
+            folder = os.path.join(lab.state, 'duts', 'b1', 'console', 'main')
+            kept = sum(os.path.getsize(os.path.join(folder, name))
+                       for name in os.listdir(folder) if name.endswith('.log'))
+            self.assertGreater(sent, 4 << 20)
+            self.assertLess(kept, 1280 << 10)
+            # Who asks for what is gone gets the oldest that there is.
+            console = lab.console('b1', offset=0)
+            first = int(console.headers['Console-Offset'])
+            console.read_until(b'at last\r\n')
+            self.assertEqual(first + len(console.data), sent)
+            numbers = [int(line.split()[1]) for line in console.data.split(b'\r\n')[1:-2]]
+            self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
+            # After a restart, too.
+            lab.stop()
+            lab.start()
+            self.assertEqual(lab.board_state('b1')['consoles'][0]['offset'], sent)
+
+    @staticmethod
+    def ends(lab, text):
+        with lab.console('b1', offset=-len(text)) as tail:
+            return tail.read_some() == text
+
+    def test_who_lags_behind_what_is_kept_is_cut_off(self):
+        """A silent jump would make a client count wrong for ever."""
+        with Lab() as lab:
+            lab.configure({'limits': {'idle_log': '1MiB'}})
+            lab.sim('b1', 'at 10ms flood max for 500ms\nat 1s send "at last\\r\\n"')
+            lab.start()
+            slow = lab.console('b1', offset=0)
+            self.assertEqual(lab.dut('power', 'on', 'b1').rc, 0)
+            await_true(lambda: self.ends(lab, b'at last\r\n'), 'the end of the flood')
+            with self.assertRaises(http.client.IncompleteRead):
+                slow.read_until(b'at last\r\n')
+            got = len(slow.data)
+            with lab.console('b1', offset=got) as again:
+                again.read_until(b'at last\r\n')
+                first = int(again.headers['Console-Offset'])
+                self.assertGreater(first, got)
+                self.assertEqual(first + len(again.data),
+                                 lab.board_state('b1')['consoles'][0]['offset'])
+            self.assertEqual(lab.dut('power', 'off', 'b1').rc, 0)
+
+
+if __name__ == '__main__':
+    unittest.main()
