@@ -79,39 +79,39 @@ static void answer(struct http_request *request, unsigned status, const char *co
 	http_connection_resume(request->connection);
 }
 
-void http_reply(struct http_request *request, unsigned status, const char *content_type,
-		const void *body, size_t length)
+/* Takes over body, which was allocated with malloc(). */
+static void reply_owned(struct http_request *request, unsigned status, const char *content_type,
+			void *body, size_t length)
 {
 	struct MHD_Response *response = NULL;
-	void *copy;
 
 	if (!http_limits_hold(request, length)) {
+		free(body);
 		http_limits_refuse_memory(request);
 		return;
 	}
-	copy = malloc(length + 1);
-	if (copy) {
-		if (length > 0)
-			memcpy(copy, body, length);
-		response = MHD_create_response_from_buffer(length, copy, MHD_RESPMEM_MUST_FREE);
-		if (!response)
-			free(copy);
-	}
+	if (body)
+		response = MHD_create_response_from_buffer(length, body, MHD_RESPMEM_MUST_FREE);
+	if (!response)
+		free(body);
 	answer(request, status, content_type, response);
+}
+
+void http_reply(struct http_request *request, unsigned status, const char *content_type,
+		const void *body, size_t length)
+{
+	void *copy = malloc(length + 1);
+
+	if (copy && length > 0)
+		memcpy(copy, body, length);
+	reply_owned(request, status, content_type, copy, length);
 }
 
 /* One line of JSON, or NULL. Takes the reference. */
 static char *dump(json_t *object, size_t *ret_length)
 {
-	size_t length = object ? json_dumpb(object, NULL, 0, JSON_COMPACT) : 0;
-	char *text = length > 0 ? malloc(length + 2) : NULL;
+	char *text = object ? jsontext_line(object, ret_length) : NULL;
 
-	if (text) {
-		(void)json_dumpb(object, text, length, JSON_COMPACT);
-		text[length] = '\n';
-		text[length + 1] = '\0';
-		*ret_length = length + 1;
-	}
 	json_decref(object);
 	return text;
 }
@@ -119,10 +119,10 @@ static char *dump(json_t *object, size_t *ret_length)
 void http_reply_json(struct http_request *request, unsigned status, json_t *object)
 {
 	size_t length = 0;
-	free_ char *text = dump(object, &length);
+	char *text = dump(object, &length);
 
 	if (text)
-		http_reply(request, status, json_media_type, text, length);
+		reply_owned(request, status, json_media_type, text, length);
 	else
 		answer(request, status, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/support/test.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/jsontext.h"
@@ -36,11 +37,122 @@ static void bytes_of_no_character_are_replaced(void **state)
 	assert_json("ü\xed\xa0\x80ü", "ü\ufffd\ufffd\ufffdü");
 }
 
+static void assert_line(json_t *value, const char *expected)
+{
+	size_t length = 0;
+	char *line = jsontext_line(value, &length);
+
+	assert_string_equal(line, expected);
+	assert_int_equal(length, strlen(expected));
+	free(line);
+	json_decref(value);
+}
+
+/* The same as libjansson writes and reads. */
+static void assert_like_jansson(const char *text)
+{
+	json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL), *again;
+	char *expected =
+		json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+	size_t length = 0;
+	char *line = jsontext_line(value, &length);
+
+	assert_int_equal(length, strlen(expected) + 1);
+	assert_memory_equal(line, expected, length - 1);
+	again = json_loadb(line, length, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+	assert_true(json_equal(value, again));
+	json_decref(value);
+	json_decref(again);
+	free(expected);
+	free(line);
+}
+
+static void a_line_is_what_jansson_writes(void **state)
+{
+	(void)state;
+	assert_like_jansson("{}");
+	assert_like_jansson("[]");
+	assert_like_jansson("[null, true, false, [], {}, [[1], {\"a\": {\"b\": []}}]]");
+	assert_like_jansson("{\"z\": 1, \"a\": \"in order\", \"\": [\"x\"]}");
+	assert_like_jansson("[0, -1, 9223372036854775807, -9223372036854775808]");
+	assert_like_jansson(
+		"\"Gr\u00fc\u00dfe \\\" \\\\ / \\b\\f\\n\\r\\t \\u0001\\u0000\\u001f\\u007f\"");
+}
+
+/* The digits may be written in another way. */
+static void assert_same_number(double number)
+{
+	json_t *real = json_real(number);
+	char *text = json_dumps(real, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+	size_t length = 0;
+	char *line = jsontext_line(real, &length);
+
+	assert_true(strtod(line, NULL) == strtod(text, NULL));
+	assert_non_null(strpbrk(line, ".e"));
+	free(line);
+	free(text);
+	json_decref(real);
+}
+
+static void a_fraction_keeps_its_microseconds(void **state)
+{
+	static const double numbers[] = {
+		0.0,
+		1.0,
+		-1.0,
+		0.5,
+		12.345678,
+		1e-6,
+		0.1,
+		0.1 + 0.2,
+		-0.000001,
+		1234.1234567,
+		999999999.999999,
+		0.0000005,
+		1e9,
+		86400.000001,
+		123456.7890125,
+		1e300,
+		1234567890123.25,
+		1e-300,
+		-5.25,
+		3.14159265358979,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		assert_same_number(numbers[i]);
+	for (unsigned i = 0; i < 100000; i++)
+		assert_same_number((double)(i * 7919ULL * 7919ULL) / 1e6);
+	assert_line(json_real(3600.25), "3600.25\n");
+	assert_line(json_real(0.000001), "0.000001\n");
+	assert_line(json_real(12), "12.0\n");
+}
+
+static void a_long_line_is_whole(void **state)
+{
+	json_t *array = json_array();
+	size_t length = 0;
+	char *line;
+
+	(void)state;
+	for (int i = 0; i < 5000; i++)
+		(void)json_array_append_new(array, json_sprintf("number \"%d\"", i));
+	line = jsontext_line(array, &length);
+	assert_int_equal(length, strlen(line));
+	assert_non_null(strstr(line, ",\"number \\\"4999\\\"\"]\n"));
+	free(line);
+	json_decref(array);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_text_is_itself),
 		cmocka_unit_test(bytes_of_no_character_are_replaced),
+		cmocka_unit_test(a_line_is_what_jansson_writes),
+		cmocka_unit_test(a_fraction_keeps_its_microseconds),
+		cmocka_unit_test(a_long_line_is_whole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
