@@ -197,6 +197,15 @@ int file_replace(int dir_fd, const char *name, const void *data, size_t length, 
 	return sync_dir(dir_fd, err);
 }
 
+/* The mode that was asked for, whatever the umask. By the fd: who is in a sandbox has no other way.
+ */
+static int set_dir_mode(int dir_fd, const char *name, mode_t mode)
+{
+	close_ int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -1 : fchmod(fd, mode);
+}
+
 /* Goes one folder down, making it when it is not there. */
 static int enter_dir(int *fd, const char *name, mode_t mode, struct error *err)
 {
@@ -205,8 +214,7 @@ static int enter_dir(int *fd, const char *name, mode_t mode, struct error *err)
 
 	if (!made && errno != EEXIST)
 		return error_errno(err, "cannot make the folder %s", name);
-	/* The mode that was asked for, whatever the umask. */
-	if (made && fchmodat(*fd, name, mode, 0) < 0)
+	if (made && set_dir_mode(*fd, name, mode) < 0)
 		return error_errno(err, "cannot set the mode of the folder %s", name);
 	/* O_PATH: a parent may be one that we can enter but not read. */
 	next = openat(*fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);

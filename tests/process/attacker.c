@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -107,7 +108,10 @@ static void try_files(void)
 		TRY(attack, open(targets[i].value, O_RDONLY | O_CLOEXEC));
 		(void)snprintf(attack, sizeof(attack), "append to %s", targets[i].name);
 		TRY(attack, open(targets[i].value, O_WRONLY | O_APPEND | O_CLOEXEC));
+		(void)snprintf(attack, sizeof(attack), "change the mode of %s", targets[i].name);
+		TRY(attack, fchmodat(AT_FDCWD, targets[i].value, 0700, 0));
 	}
+	TRY("open the folder above to all", fchmodat(EXECUTOR_FD_JOB_DIR, "..", 0755, 0));
 	TRY("leave the folder", openat(EXECUTOR_FD_JOB_DIR, "..", O_RDONLY | O_CLOEXEC));
 	TRY("create in /tmp", open("/tmp", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
 	TRY("link out of the folder", symlinkat("/etc", EXECUTOR_FD_JOB_DIR, "link"));
@@ -256,6 +260,23 @@ static void try_limits(void)
 	tell("2 GiB of memory", memory == MAP_FAILED ? -1 : 0);
 }
 
+/* What stays with an open file when its job is over, or is in others' way meanwhile. */
+static void try_what_is_shared(void)
+{
+	close_ int fd = openat(EXECUTOR_FD_JOB_DIR, "leased", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	const int one = 1;
+
+	TRY("a lease on a file", fcntl(fd, F_SETLEASE, F_WRLCK));
+	TRY("an option of a socket",
+	    setsockopt(EXECUTOR_FD_JOB_SOCKET, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one)));
+	TRY("a hole in a log", fallocate(STDERR_FILENO, 3, 0, 1 << 20));
+	/* Whoever has it next believes that the job is over. */
+	TRY("unlock the DUT", flock(EXECUTOR_FD_LOCK, LOCK_UN));
+	TRY("unlock the DUT's pid",
+	    fcntl(EXECUTOR_FD_LOCK, F_SETLK, &(struct flock){ .l_type = F_UNLCK, .l_start = 1 }));
+	TRY("close the DUT's lock", close(EXECUTOR_FD_LOCK));
+}
+
 static void try_what_is_allowed(void)
 {
 	close_ int fd = openat(EXECUTOR_FD_JOB_DIR, "own", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -320,5 +341,6 @@ int main(int argc, char **argv)
 	try_processes();
 	try_limits();
 	try_kernel();
+	try_what_is_shared();
 	return 0;
 }
