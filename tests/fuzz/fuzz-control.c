@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,12 +13,17 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/packets.h"
 
-/* What comes over control.sock to an executor; "!new" is another connection beside the last one. */
+/*
+ * What comes over control.sock to an executor; "!new" is another connection beside the last one.
+ * "!console" lends a real console with the next packet, and "!say TEXT" and "!hang up" are its
+ * board's.
+ */
 
 struct executor {
 	struct control *control;
 	struct loan *loan;
 	unsigned asked, answered;
+	int board_fd; /* the other end of the console that was lent last */
 };
 
 static void describe(json_t *hello, int fds[static PACKET_FDS_MAX], void *data)
@@ -158,26 +166,62 @@ static struct fuzz_peer connect_to(sd_event *event)
 	return peer;
 }
 
-static void talk(sd_event *event, struct fuzz_part rest)
+static void lend_console(struct executor *executor, struct fuzz_peer *peer)
+{
+	int console[2], pipes[2];
+
+	assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, console) == 0);
+	assert(pipe2(pipes, O_CLOEXEC | O_NONBLOCK) == 0);
+	(void)close_fd(executor->board_fd);
+	executor->board_fd = console[0];
+	fuzz_peer_lend(peer, console[1]);
+	fuzz_peer_lend(peer, pipes[0]);
+	fuzz_peer_lend(peer, pipes[1]);
+	fuzz_peer_lend(peer, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+static void say(const struct executor *executor, const struct fuzz_part *line)
+{
+	static const char word[] = "!say ";
+
+	if (executor->board_fd < 0 || line->size < strlen(word) ||
+	    memcmp(line->data, word, strlen(word)) != 0)
+		return;
+	(void)send(executor->board_fd, line->data + strlen(word), line->size - strlen(word),
+		   MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)send(executor->board_fd, "\r\n", 2, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void talk(sd_event *event, struct executor *executor, struct fuzz_part rest)
 {
 	struct fuzz_peer peers[2] = { connect_to(event), { .fd = -1 } };
 	struct fuzz_part line;
 
 	while (fuzz_next_line(&rest, &line)) {
-		if (fuzz_peer_say(&peers[0], event, &line) || !fuzz_line_is(&line, "!new"))
+		if (fuzz_peer_say(&peers[0], event, &line))
 			continue;
-		(void)close_fd(peers[1].fd);
-		peers[1] = peers[0];
-		peers[0] = connect_to(event);
+		if (fuzz_line_is(&line, "!new")) {
+			fuzz_peer_close(&peers[1]);
+			peers[1] = peers[0];
+			peers[0] = connect_to(event);
+		} else if (fuzz_line_is(&line, "!console")) {
+			lend_console(executor, &peers[0]);
+		} else if (fuzz_line_is(&line, "!hang up")) {
+			executor->board_fd = close_fd(executor->board_fd);
+		} else {
+			say(executor, &line);
+		}
+		fuzz_settle(event);
+		loan_pump(executor->loan);
 	}
 	fuzz_settle(event);
-	(void)close_fd(peers[0].fd);
-	(void)close_fd(peers[1].fd);
+	fuzz_peer_close(&peers[0]);
+	fuzz_peer_close(&peers[1]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct executor executor = { 0 };
+	struct executor executor = { .board_fd = -1 };
 	sd_event *event = NULL;
 	int listen_fd;
 
@@ -187,11 +231,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(file_bind_socket(&listen_fd, fuzz_folder_fd(), "control.sock", SOCK_SEQPACKET, 0600,
 				NULL) == 0);
 	start(event, &executor, listen_fd);
-	talk(event, (struct fuzz_part){ data, size });
+	talk(event, &executor, (struct fuzz_part){ data, size });
 	control_finish(executor.control);
 	fuzz_settle(event);
 	control_free(executor.control);
 	loan_free(executor.loan);
+	(void)close_fd(executor.board_fd);
 	(void)close(listen_fd);
 	sd_event_unref(event);
 	return 0;

@@ -61,14 +61,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(fetcher_unpack(fetcher, fd, fd, 9, 9, on_done, &done[2], NULL) == 0);
 	while (fuzz_next_line(&rest, &line))
 		if (!fuzz_peer_say(&helper, config.event, &line) && fuzz_line_is(&line, "!end"))
-			helper.fd = close_fd(helper.fd);
+			fuzz_peer_close(&helper);
 	fuzz_settle(config.event);
 	fetcher_cancel(fetcher);
 	fuzz_settle(config.event);
 	for (unsigned i = 0; i < ASKED; i++)
 		assert(done[i] == 1);
 	fetcher_free(fetcher);
-	(void)close_fd(helper.fd);
+	fuzz_peer_close(&helper);
 	sd_event_unref(config.event);
 	return 0;
 }

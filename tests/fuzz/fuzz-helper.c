@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		(void)fuzz_peer_say(&executor, NULL, &line);
 	(void)shutdown(executor.fd, SHUT_WR);
 	assert(helper_main(1, argv) == 0);
-	(void)close_fd(executor.fd);
+	fuzz_peer_close(&executor);
 	(void)close(FD_EXECUTOR);
 	if (saved >= 0)
 		assert(dup2(saved, FD_EXECUTOR) == FD_EXECUTOR);

@@ -68,7 +68,7 @@ int pidfd_send_signal(int pidfd, int number, siginfo_t *info, unsigned flags)
 
 static void accept_dutd(void)
 {
-	(void)close_fd(executor.peer.fd);
+	fuzz_peer_close(&executor.peer);
 	executor.peer = (struct fuzz_peer){
 		.fd = accept4(executor.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC),
 	};
@@ -96,7 +96,7 @@ static void talk(const struct fuzz_daemon *lab, struct fuzz_part rest)
 		if (fuzz_peer_say(&executor.peer, lab->event, &line) ||
 		    !fuzz_line_is(&line, "!new"))
 			continue;
-		executor.peer.fd = close_fd(executor.peer.fd);
+		fuzz_peer_close(&executor.peer);
 		fuzz_settle(lab->event);
 		/* Its timer waits for a while until it does so by itself. */
 		fuzz_daemon_reconnect(lab);
@@ -138,7 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	begin_job(&lab, &job);
 	talk(&lab, packets);
 	leave_files(rest);
-	executor.peer.fd = close_fd(executor.peer.fd);
+	fuzz_peer_close(&executor.peer);
 	executor.listen_fd = close_fd(executor.listen_fd);
 	fuzz_settle(lab.event);
 	fuzz_daemon_restart(&lab);

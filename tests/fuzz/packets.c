@@ -11,39 +11,49 @@
 
 #include "base/cleanup.h"
 
-/* More than any packet has. */
-enum { FDS_MAX = 9 };
-
 bool fuzz_line_is(const struct fuzz_part *line, const char *word)
 {
 	return line->size == strlen(word) && memcmp(line->data, word, line->size) == 0;
 }
 
-static void fill_rights(struct msghdr *message, int fd, unsigned n_fds)
+void fuzz_peer_lend(struct fuzz_peer *peer, int fd)
 {
-	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
-	for (unsigned i = 0; i < n_fds; i++)
-		memcpy(CMSG_DATA(header) + i * sizeof(int), &fd, sizeof(fd));
+	if (peer->n_lent < FUZZ_FDS_MAX)
+		peer->lent[peer->n_lent++] = fd;
+	else
+		(void)close_fd(fd);
 }
 
-static void send_packet(const struct fuzz_peer *peer, const struct fuzz_part *line)
+static void drop_lent(struct fuzz_peer *peer)
 {
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * FDS_MAX)] = { 0 };
+	while (peer->n_lent > 0)
+		(void)close_fd(peer->lent[--peer->n_lent]);
+}
+
+void fuzz_peer_close(struct fuzz_peer *peer)
+{
+	drop_lent(peer);
+	peer->fd = close_fd(peer->fd);
+}
+
+static void send_packet(struct fuzz_peer *peer, const struct fuzz_part *line)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(peer->lent))] = { 0 };
 	struct iovec piece = { .iov_base = (void *)(uintptr_t)line->data, .iov_len = line->size };
 	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
-	close_ int fd = -1;
 
-	if (peer->n_fds > 0) {
-		fd = fuzz_file("lent", 4);
+	if (peer->n_lent > 0) {
+		struct cmsghdr *header = (struct cmsghdr *)(void *)control;
+
 		message.msg_control = control;
-		message.msg_controllen = CMSG_SPACE(sizeof(int) * peer->n_fds);
-		fill_rights(&message, fd, peer->n_fds);
+		message.msg_controllen = CMSG_SPACE(sizeof(int) * peer->n_lent);
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = CMSG_LEN(sizeof(int) * peer->n_lent);
+		memcpy(CMSG_DATA(header), peer->lent, sizeof(int) * peer->n_lent);
 	}
 	(void)sendmsg(peer->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	drop_lent(peer);
 }
 
 /* The fds that come along are not received: the kernel closes them. */
@@ -61,13 +71,14 @@ bool fuzz_peer_say(struct fuzz_peer *peer, sd_event *event, const struct fuzz_pa
 
 	if (line->size == strlen(lend) + 1 && memcmp(line->data, lend, strlen(lend)) == 0 &&
 	    line->data[strlen(lend)] >= '0' && line->data[strlen(lend)] <= '9') {
-		peer->n_fds = (unsigned)(line->data[strlen(lend)] - '0');
+		drop_lent(peer);
+		for (uint8_t n = line->data[strlen(lend)]; n > '0'; n--)
+			fuzz_peer_lend(peer, fuzz_file("lent", 4));
 		return true;
 	}
 	if (line->size > 0 && line->data[0] == '!')
 		return false;
 	send_packet(peer, line);
-	peer->n_fds = 0;
 	if (event)
 		fuzz_settle(event);
 	drop_answers(peer);

@@ -10,14 +10,23 @@
  * lends so many fds to the next packet, and whoever uses this may give other lines with '!' a
  * meaning of their own.
  */
+enum { FUZZ_FDS_MAX = 9 /* more than any packet has */ };
+
 struct fuzz_peer {
-	int fd; /* non-blocking */
-	unsigned n_fds;
+	int fd;			/* non-blocking */
+	int lent[FUZZ_FDS_MAX]; /* with the next packet */
+	unsigned n_lent;
 };
+
+/* Lends this fd too with the next packet; takes it over. */
+void fuzz_peer_lend(struct fuzz_peer *peer, int fd);
 
 /* Sends one line, lets the loop run, and drops what was answered. False for a line that begins with
  * '!' and is not known here. */
 bool fuzz_peer_say(struct fuzz_peer *peer, sd_event *event, const struct fuzz_part *line);
+
+/* Ends the connection, and is ready for another one. */
+void fuzz_peer_close(struct fuzz_peer *peer);
 
 /* Whether a line is this word. */
 bool fuzz_line_is(const struct fuzz_part *line, const char *word);
