@@ -24,10 +24,15 @@ struct pattern;
 int pattern_new(struct pattern **ret, const char *regex, size_t length, size_t *ret_offset,
 		struct error *err);
 
-/* The same without keeping anything, for one who only wants to know. */
-int pattern_check(const char *regex, size_t length, size_t *ret_offset, struct error *err);
+/* The same without keeping anything, for one who only wants to know; pattern_size() goes to
+ * *ret_size. */
+int pattern_check(size_t *ret_size, const char *regex, size_t length, size_t *ret_offset,
+		  struct error *err);
 
 struct pattern *pattern_free(struct pattern *pattern);
+
+/* The bytes that it was compiled to. Machine code may be 30 times as large. */
+size_t pattern_size(const struct pattern *pattern);
 
 const char *pattern_text(const struct pattern *pattern);
 

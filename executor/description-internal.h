@@ -17,7 +17,8 @@ struct reader {
 	struct problems *problems;
 	json_t *notes;	 /* array of texts, or NULL: what a person should know, short of a fault */
 	bool check_only; /* patterns are checked and not kept */
-	int r;		 /* -ENOMEM when memory ran out on the way */
+	size_t pattern_bytes; /* of all that were compiled */
+	int r;		      /* -ENOMEM when memory ran out on the way */
 };
 
 /* "PARENT.KEY", or KEY. */

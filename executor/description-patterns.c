@@ -10,7 +10,11 @@
 
 /* `console_patterns:` of a job file. */
 
-enum { WATCHDOG_NAME_MAX = 63 /* bytes; it becomes a part of a reason */ };
+enum {
+	WATCHDOG_NAME_MAX = 63, /* bytes; it becomes a part of a reason */
+	PATTERN_BYTES_MAX =
+		1 << 20, /* of all patterns, compiled; some thousands of ordinary ones */
+};
 
 /*
  * A kernel's last words, with a time stamp of any width, with or without the caller behind it
@@ -23,7 +27,7 @@ static struct pattern *compile(struct reader *reader, const struct yaml_node *no
 			       const char *path)
 {
 	struct pattern *pattern = NULL;
-	size_t offset = 0;
+	size_t offset = 0, size = 0;
 	struct error err;
 	char shown[96];
 	int r;
@@ -32,11 +36,22 @@ static struct pattern *compile(struct reader *reader, const struct yaml_node *no
 		reader_fault(reader, node, path, "%s must be a regular expression", path);
 		return NULL;
 	}
+	/* One problem is enough; the rest would only take time. */
+	if (reader->pattern_bytes > PATTERN_BYTES_MAX)
+		return NULL;
 	if (reader->check_only)
-		r = pattern_check(node->text, node->length, &offset, &err);
+		r = pattern_check(&size, node->text, node->length, &offset, &err);
 	else
 		r = pattern_new(&pattern, node->text, node->length, &offset, &err);
-	if (r == -ENOMEM)
+	if (pattern)
+		size = pattern_size(pattern);
+	reader->pattern_bytes += size;
+	if (reader->pattern_bytes > PATTERN_BYTES_MAX)
+		reader_fault(reader, node, path,
+			     "%s: the patterns of a job may take %d bytes together when they are "
+			     "compiled, and these take more",
+			     path, PATTERN_BYTES_MAX);
+	else if (r == -ENOMEM)
 		reader->r = r;
 	else if (r < 0)
 		reader_fault(reader, node, path, "%s: %s (at byte %zu of '%s')", path, err.text,

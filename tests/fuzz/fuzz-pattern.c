@@ -55,18 +55,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_part rest = { data, size }, part = { data, 0 };
 	cleanup_(pattern_freep) struct pattern *pattern = NULL;
 	cleanup_(sieve_freep) struct sieve *sieve = NULL;
-	size_t offset = 0, offset_of_check = 0;
+	size_t offset = 0, offset_of_check = 0, size_of_check = 0;
 	struct error err;
 	int r;
 
 	/* The first line is the regular expression. */
 	(void)fuzz_next_line(&rest, &part);
 	r = pattern_new(&pattern, (const char *)part.data, part.size, &offset, &err);
-	assert(pattern_check((const char *)part.data, part.size, &offset_of_check, &err) == r);
+	assert(pattern_check(&size_of_check, (const char *)part.data, part.size, &offset_of_check,
+			     &err) == r);
 	if (r < 0) {
 		assert(!pattern && offset <= part.size && offset == offset_of_check);
 		return 0;
 	}
+	assert(pattern_size(pattern) == size_of_check);
 	(void)pattern_text(pattern);
 	(void)pattern_wants_line_end(pattern);
 	sieve = make_sieve(pattern);

@@ -503,6 +503,34 @@ static void values_cannot_make_a_job_grow_without_bounds(void **state)
 	problems_done(&problems);
 }
 
+/* Each is small, and the machine code of all would fill the memory. */
+static void patterns_cannot_take_memory_without_bounds(void **state)
+{
+	struct problems problems = { 0 };
+	struct description *description = NULL;
+	free_ char *job = NULL;
+	size_t size = 0;
+	FILE *file = open_memstream(&job, &size);
+
+	(void)state;
+	assert_non_null(file);
+	(void)fprintf(file, "target: {tags: []}\ntimeouts: {watchdogs: {w0: {hours: 1}}}\n"
+			    "console_patterns:\n  watchdogs:\n");
+	for (unsigned i = 0; i < 2000; i++)
+		(void)fprintf(file, "    w%u: {start: '(?:ab|cd){1200}', reset: 'b', stop: 'c'}\n",
+			      i);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(description_parse(&description, job, size, NULL, &problems), -EBADMSG);
+	assert_int_equal(problems.count, 1);
+	/* How many that are is the library's affair. */
+	assert_non_null(strstr(problems.items[0].text,
+			       ".start: the patterns of a job may take 1048576 bytes together when "
+			       "they are compiled, and these take more"));
+	assert_in_range(problems.items[0].line, 10, 1000);
+	assert_int_equal(problems.items[0].column, 18);
+	problems_done(&problems);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -515,6 +543,7 @@ int main(void)
 		cmocka_unit_test(a_past_deadline_is_refused_unless_it_is_ignored),
 		cmocka_unit_test(dates_are_iso_8601),
 		cmocka_unit_test(without_a_daemon_its_names_are_taken_on_trust),
+		cmocka_unit_test(patterns_cannot_take_memory_without_bounds),
 		cmocka_unit_test(values_cannot_make_a_job_grow_without_bounds),
 	};
 
