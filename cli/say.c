@@ -121,7 +121,14 @@ void say_out(const char *text)
 
 void say_json(const json_t *object)
 {
-	(void)json_dumpf(object, stdout, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+	free_ char *text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+
+	/* DEL is ASCII, but nothing for a terminal. */
+	for (const char *at = text; at && *at; at++)
+		if (*at == 0x7f)
+			(void)fputs("\\u007f", stdout);
+		else
+			(void)fputc(*at, stdout);
 	(void)fputc('\n', stdout);
 }
 

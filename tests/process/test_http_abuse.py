@@ -11,6 +11,7 @@ import time
 import unittest
 
 from tests.support.harness import PATIENCE, Lab, UnixConnection, form_of
+from tests.support.processes import has_sanitizer, resident
 
 BOARD = 'at 10ms send "hello\\r\\n"'
 GET = b'GET /api/v1/status HTTP/1.1\r\nHost: lab\r\n'
@@ -105,16 +106,6 @@ def ask(path, data):
 
 def status_of(answer):
     return int(answer.split()[1]) if answer.startswith(b'HTTP/1.') else None
-
-
-def resident(pid):
-    with open(f'/proc/{pid}/status', encoding='ascii') as file:
-        return next(int(line.split()[1]) for line in file if line.startswith('VmRSS')) * 1024
-
-
-def has_sanitizer(pid):
-    with open(f'/proc/{pid}/maps', encoding='utf-8', errors='replace') as file:
-        return 'asan' in file.read()
 
 
 def allow_many_files():

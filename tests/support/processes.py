@@ -94,3 +94,15 @@ def end_all_of(folder, grace=0.0):
                 killed.append(f'{pid} {line}')
             await_end(pid, 5)
     return killed
+
+
+def resident(pid):
+    """Bytes of memory that a process has at present."""
+    with open(f'/proc/{pid}/status', encoding='ascii') as file:
+        return next(int(line.split()[1]) for line in file if line.startswith('VmRSS')) * 1024
+
+
+def has_sanitizer(pid):
+    """Whether its memory is AddressSanitizer's, and means nothing."""
+    with open(f'/proc/{pid}/maps', encoding='utf-8', errors='replace') as file:
+        return 'asan' in file.read()
