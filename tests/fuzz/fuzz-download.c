@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,44 +11,11 @@
 #include "executor/download.h"
 #include "executor/sink.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/server.h"
 
-/*
- * A hostile web server: each part of the input is what one connection answers, and the last one
- * answers all further ones. libcurl is as it is, but never gets as far as the network: whatever it
- * connects to (a proxy, so that no name is looked up) is a socket that has its answer already.
- */
+/* A hostile web server, behind a proxy, so that no name is looked up. */
 
 enum { MAX_BYTES = 3000 };
-
-static struct fuzz_part rest, said;
-static int server = -1;
-
-/* Of sys/socket.h, for libcurl. The other end leaves when it has said all of it. */
-int socket(int domain, int type, int protocol)
-{
-	int pair[2];
-
-	(void)domain;
-	(void)protocol;
-	assert(socketpair(AF_UNIX, SOCK_STREAM | (type & (SOCK_CLOEXEC | SOCK_NONBLOCK)), 0,
-			  pair) == 0);
-	(void)fuzz_next_part(&rest, &said);
-	(void)send(pair[1], said.data, said.size, MSG_NOSIGNAL | MSG_DONTWAIT);
-	(void)shutdown(pair[1], SHUT_WR);
-	/* It stays open: what is sent to it must not fail, or the answer is not read. */
-	(void)close_fd(server);
-	server = pair[1];
-	return pair[0];
-}
-
-/* Of sys/socket.h likewise. */
-int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t length)
-{
-	(void)fd;
-	(void)address;
-	(void)length;
-	return 0;
-}
 
 /* Retries do not wait where nobody reads stdout. */
 static int leave_stdout(void)
@@ -81,11 +47,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int saved, r;
 
 	begin();
-	rest = (struct fuzz_part){ data, size };
-	said = (struct fuzz_part){ data, 0 };
+	fuzz_serve(data, size);
 	saved = leave_stdout();
 	r = download_url("http://user:secret@files.example/kernel?signature", &sink, &limits, &err);
-	server = close_fd(server);
+	fuzz_serve_end();
 	assert(dup2(saved, STDOUT_FILENO) == STDOUT_FILENO && close(saved) == 0);
 	assert(fstat(fd, &status) == 0 && (uint64_t)status.st_size <= MAX_BYTES);
 	if (r < 0)
