@@ -42,7 +42,7 @@ static bool is_wanted(const struct http_request *request, const struct job *job)
 	const char *dut = http_request_query(request, "dut");
 	const char *owner = http_request_query(request, "owner");
 
-	return (!state || strcmp(state, job_state_name(job->state)) == 0) &&
+	return (!state || strcmp(state, job_state_name(job_told_state(job))) == 0) &&
 	       (!dut || strcmp(dut, job->dut) == 0) && (!owner || strcmp(owner, job->owner) == 0);
 }
 
@@ -160,7 +160,7 @@ void api_job(struct http_request *request, void *data)
 		return;
 	if (wait)
 		r = text_to_uint64(&seconds, wait, 0, MAX_WAIT_S, &err);
-	if (r >= 0 && seconds > 0 && job->state != JOB_ENDED) {
+	if (r >= 0 && seconds > 0 && job_told_state(job) != JOB_ENDED) {
 		r = wait_for_end(request, data, job, seconds, &err);
 		if (r >= 0)
 			return;
@@ -173,7 +173,7 @@ void api_job(struct http_request *request, void *data)
 
 void api_job_changed(struct daemon *daemon, struct job *job)
 {
-	if (job->state == JOB_ENDED)
+	if (job_told_state(job) == JOB_ENDED)
 		LIST_FOREACH_SAFE(link, after, &daemon->waiters) {
 			struct waiter *waiter = CONTAINER_OF(link, struct waiter, link);
 
@@ -243,9 +243,9 @@ void api_job_results(struct http_request *request, void *data)
 
 	if (!job)
 		return;
-	if (job->state != JOB_ENDED) {
+	if (job_told_state(job) != JOB_ENDED) {
 		http_reply_error(request, 409, "job %" PRIu64 " has not ended: it is %s", job->id,
-				 job_state_name(job->state));
+				 job_state_name(job_told_state(job)));
 		return;
 	}
 	r = results_reply(daemon, request, job, &err);
@@ -290,8 +290,7 @@ void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, cons
 	daemon_note(daemon, job);
 	if (job->state == JOB_WAITING && !job->preparing) {
 		(void)job_set_end(job, JOB_CANCELLED, "cancelled", NULL, why);
-		daemon_note(daemon, job);
-		daemon_job_changed(daemon, job);
+		daemon_tell_end(daemon, job);
 	}
 }
 

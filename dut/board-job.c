@@ -267,8 +267,7 @@ static void end_job(struct board *board, const struct job_result *end)
 	if (job_set_end(job, end->status, end->reason, end->verdict, end->message)) {
 		log_job(board->config->id, job->id, LOG_INFO, "ended %s (%s)",
 			job_status_name(job->status), job->reason);
-		daemon_note(board->daemon, job);
-		daemon_job_changed(board->daemon, job);
+		daemon_tell_end(board->daemon, job);
 	}
 }
 

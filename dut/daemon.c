@@ -393,6 +393,7 @@ struct record_work {
 	int state_fd, jobs_fd;
 	char name[32];
 	char *text;
+	bool ended; /* the record has the job's end */
 	daemon_commit_fn done;
 	void *data;
 };
@@ -442,14 +443,18 @@ static int on_save_timer(sd_event_source *source, uint64_t usec, void *data)
 static void record_done(int r, const struct error *err, void *data)
 {
 	const struct record_work *work = data;
-	struct job *job;
+	struct job *job = daemon_find_job(work->daemon, work->id);
 
 	if (work->done)
 		work->done(r, err, work->data);
 	else if (r < 0)
 		save_later(work->daemon, work->id, err->text);
-	else if ((job = daemon_find_job(work->daemon, work->id)))
+	else if (job)
 		job->unsaved = false;
+	if (job && work->ended && job->untold != JOB_INVALID) {
+		job->untold = JOB_INVALID;
+		daemon_job_changed(work->daemon, job);
+	}
 }
 
 static void record_release(void *data)
@@ -472,6 +477,7 @@ int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn
 	work->daemon = daemon;
 	work->id = job->id;
 	work->state_fd = daemon->state_fd;
+	work->ended = job->state == JOB_ENDED;
 	work->jobs_fd = daemon->jobs_fd;
 	work->done = done;
 	work->data = data;
@@ -495,9 +501,16 @@ void daemon_note(struct daemon *daemon, struct job *job)
 
 /* ---- changes ---- */
 
+void daemon_tell_end(struct daemon *daemon, struct job *job)
+{
+	/* The next dutd might decide otherwise, if this one is killed now: record_done() tells. */
+	daemon_note(daemon, job);
+}
+
 void daemon_job_changed(struct daemon *daemon, struct job *job)
 {
 	api_job_changed(daemon, job);
+	submissions_job_changed(daemon, job);
 	jobuser_release(daemon, job);
 }
 
@@ -555,8 +568,7 @@ static void start_waiting_job(struct daemon *daemon, struct board *board)
 		board_give_back(board);
 		job->off_pending = false;
 		(void)job_set_end(job, JOB_SETUP_FAIL, "executor_failed", "lab", err.text);
-		daemon_note(daemon, job);
-		daemon_job_changed(daemon, job);
+		daemon_tell_end(daemon, job);
 	}
 }
 

@@ -77,6 +77,9 @@ void daemon_note(struct daemon *daemon, struct job *job);
 /* Looks once more in a second for what ends of jobs have left undone: records, users. */
 void daemon_save_later(struct daemon *daemon);
 
+/* A job has got its end: as soon as its record is on disk (or cannot be written) it is told. */
+void daemon_tell_end(struct daemon *daemon, struct job *job);
+
 /* A job has got another state: whoever waits for it is told. */
 void daemon_job_changed(struct daemon *daemon, struct job *job);
 

@@ -42,6 +42,11 @@ const char *job_state_name(enum job_state state)
 	return state_names[state];
 }
 
+enum job_state job_told_state(const struct job *job)
+{
+	return job->untold != JOB_INVALID ? job->untold : job->state;
+}
+
 struct job *job_free(struct job *job)
 {
 	if (job) {
@@ -137,10 +142,24 @@ static json_t *time_or_null(uint64_t realtime_us)
 	return realtime_us ? json_string(clock_format_iso(text, realtime_us)) : json_null();
 }
 
+/* Of a job that has ended nothing is said before its end is on disk. */
+static void hide_end(json_t *object, const struct job *job)
+{
+	static const char *const of_the_end[] = { "status", "reason", "verdict", "message",
+						  "ended" };
+
+	if (job->untold == JOB_INVALID)
+		return;
+	(void)json_object_set_new(object, "state", json_string(state_names[job->untold]));
+	for (size_t i = 0; i < ARRAY_SIZE(of_the_end); i++)
+		(void)json_object_set_new(object, of_the_end[i], json_null());
+}
+
 json_t *job_to_json(const struct job *job)
 {
 	json_t *object = common_members(job);
-	bool lives = job->state == JOB_STARTING || job->state == JOB_RUNNING;
+	enum job_state state = job_told_state(job);
+	bool lives = state == JOB_STARTING || state == JOB_RUNNING;
 	char id[24];
 
 	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
@@ -155,6 +174,7 @@ json_t *job_to_json(const struct job *job)
 							     jsontext_new(job->cancel_by), "why",
 							     jsontext_new(job->cancel_why))
 						 : json_null());
+	hide_end(object, job);
 	return object;
 }
 
@@ -261,6 +281,7 @@ bool job_set_end(struct job *job, enum job_status status, const char *reason, co
 {
 	if (job_next(job->state, JOB_END) == JOB_INVALID)
 		return false;
+	job->untold = job->state;
 	job->state = JOB_ENDED;
 	job->status = status;
 	job->ended_us = clock_realtime_us();

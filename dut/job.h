@@ -38,7 +38,8 @@ struct job {
 	uid_t owner_uid;
 
 	enum job_state state;
-	enum job_phase phase; /* what the executor last said */
+	enum job_state untold; /* before an end that is not on disk yet; else JOB_INVALID */
+	enum job_phase phase;  /* what the executor last said */
 	unsigned attempt;
 	char nonce[JOB_NONCE_SIZE]; /* of the present attempt */
 	bool off_pending; /* the board has to be switched off before anybody else gets it */
@@ -81,8 +82,11 @@ int job_from_record(struct job **ret, const json_t *record, struct error *err);
 /* The API's view: GET /jobs/{id}. */
 json_t *job_to_json(const struct job *job);
 
+/* What others may know: an end that is not on disk could still become another one. */
+enum job_state job_told_state(const struct job *job);
+
 /* Gives the job its end; false when it has one already (compare and set). message and verdict may
- * be NULL. */
+ * be NULL. daemon_tell_end() has to follow. */
 bool job_set_end(struct job *job, enum job_status status, const char *reason, const char *verdict,
 		 const char *message);
 

@@ -43,6 +43,11 @@ struct submission {
 	bool waiting;
 	struct board *board; /* the chosen one */
 	struct job *job;
+	struct {
+		unsigned status; /* 0: none */
+		json_t *extra;
+		char *text;
+	} refusal; /* that waits for the job's end to be on disk */
 };
 
 static struct http_part parts[] = {
@@ -72,6 +77,8 @@ static void submission_free(struct submission *submission)
 	sd_event_source_disable_unref(submission->timer);
 	json_decref(submission->metadata);
 	json_decref(submission->result);
+	json_decref(submission->refusal.extra);
+	free(submission->refusal.text);
 	free(submission);
 }
 
@@ -81,8 +88,15 @@ void submissions_drop(struct daemon *daemon)
 		submission_free(CONTAINER_OF(link, struct submission, link));
 }
 
+/* Who is told that his job did not start must not find it running after a crash of ours. */
 static void refuse(struct submission *submission, unsigned status, json_t *extra, const char *text)
 {
+	if (submission->job && job_told_state(submission->job) != JOB_ENDED) {
+		submission->refusal.status = status;
+		submission->refusal.extra = extra;
+		submission->refusal.text = strdup(text);
+		return;
+	}
 	if (submission->request)
 		http_reply_error_json(submission->request, status, extra, text);
 	else
@@ -93,6 +107,19 @@ static void refuse(struct submission *submission, unsigned status, json_t *extra
 static void refuse_err(struct submission *submission, int r, const struct error *err)
 {
 	refuse(submission, api_status(r), NULL, err->text);
+}
+
+void submissions_job_changed(struct daemon *daemon, const struct job *job)
+{
+	LIST_FOREACH_SAFE(link, after, &daemon->submissions) {
+		struct submission *submission = CONTAINER_OF(link, struct submission, link);
+
+		if (submission->job == job && submission->refusal.status)
+			refuse(submission, submission->refusal.status,
+			       take_ptr(submission->refusal.extra),
+			       submission->refusal.text ? submission->refusal.text
+							: "out of memory");
+	}
 }
 
 /* ---- the job's beginning ---- */
@@ -134,8 +161,7 @@ static void end_before_start(struct submission *submission, int r, const char *w
 	submission->job->preparing = false;
 	submission->job->off_pending = false;
 	submission->job->board = NULL;
-	daemon_note(submission->daemon, submission->job);
-	daemon_job_changed(submission->daemon, submission->job);
+	daemon_tell_end(submission->daemon, submission->job);
 	board_give_back(submission->board);
 	daemon_retry(submission->daemon);
 }

@@ -9,6 +9,7 @@
  */
 
 struct daemon;
+struct job;
 
 extern const struct http_part *const submit_parts; /* ends with a name of NULL */
 
@@ -25,5 +26,9 @@ void submit_handle(struct http_request *request, void *data);
 
 /* Those who were held back for a board try again. For daemon_retry() alone. */
 void submissions_retry(struct daemon *daemon);
+
+/* A submitter whose job failed to start is answered when its end is told. For daemon_job_changed()
+ * alone. */
+void submissions_job_changed(struct daemon *daemon, const struct job *job);
 
 void submissions_drop(struct daemon *daemon);

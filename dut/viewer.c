@@ -75,7 +75,7 @@ static bool is_begun_again(const struct job *job)
 static ssize_t read_file(void *data, char *buffer, size_t size)
 {
 	struct viewer *viewer = data;
-	bool ended = viewer->job->state == JOB_ENDED;
+	bool ended = job_told_state(viewer->job) == JOB_ENDED;
 	ssize_t n;
 
 	/* A job that is begun again writes files of its own. */

@@ -253,6 +253,13 @@ class KilledBoard(unittest.TestCase):
             self.assertEqual(states, ['lent', 'ended', 'lent'])
 
 
+def record_state(lab, job):
+    """What the next dutd would read, were this one killed now."""
+    with open(os.path.join(lab.state, 'jobs', f'{job}.json'), encoding='utf-8') as file:
+        record = json.load(file)
+    return record['state'], record['status'], record['reason'], record['message']
+
+
 class KilledDaemon(unittest.TestCase):
     JOB = '''
 timeouts: {overall: 1m}
@@ -387,6 +394,32 @@ printf '%s\\n' "$answer"
 '''), 0o755)
         lab.daemon.command += ['--libexec-dir', folder]
         return stall
+
+    def test_an_end_is_on_disk_before_anybody_is_told(self):
+        """Else the next dutd could begin a job again that was said to have failed."""
+        boards = [f'b{number}' for number in range(4)]
+        with Lab() as lab:
+            for board in boards:
+                lab.sim(board, BOOT)
+            lab.start()
+            for _ in range(5):
+                jobs = [lab.submit_ok(WAITS, board) for board in boards]
+                for board in boards:
+                    lab.kill_executor(board)
+                for job in jobs:
+                    told = lab.await_job(job)
+                    self.assertEqual(record_state(lab, job), tuple(
+                        told[key] for key in ('state', 'status', 'reason', 'message')))
+                for board in boards:
+                    lab.await_board(board, 'IDLE')
+            # One that cannot begin; its submitter knows the number.
+            path = lab.executor_socket('b1')
+            os.unlink(path)
+            os.makedirs(os.path.join(path, 'folder'))
+            answer = lab.submit(WAITS, 'b1')
+            self.assertEqual(answer.status, 500)
+            state, status, reason, _ = record_state(lab, answer.json['id'])
+            self.assertEqual((state, status, reason), ('ENDED', 'SETUP_FAIL', 'executor_failed'))
 
     def test_offsets_go_on_over_a_restart(self):
         with Lab() as lab:

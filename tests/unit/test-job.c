@@ -63,6 +63,33 @@ static void an_end_is_set_once(void **state)
 	job_free(job);
 }
 
+static void an_end_is_shown_when_it_may_be_told(void **state)
+{
+	struct job *job = make_job();
+	json_t *shown, *record;
+
+	(void)state;
+	assert_true(job_set_end(job, JOB_FAIL, "no_success", "test", "fine"));
+	assert_int_equal(job_told_state(job), JOB_STARTING);
+	record = job_to_record(job);
+	assert_string_equal(json_string_value(json_object_get(record, "state")), "ENDED");
+	json_decref(record);
+	shown = job_to_json(job);
+	assert_string_equal(json_string_value(json_object_get(shown, "state")), "STARTING");
+	assert_string_equal(json_string_value(json_object_get(shown, "phase")), "setup");
+	assert_true(json_is_null(json_object_get(shown, "status")));
+	assert_true(json_is_null(json_object_get(shown, "verdict")));
+	assert_true(json_is_null(json_object_get(shown, "ended")));
+	json_decref(shown);
+	job->untold = JOB_INVALID;
+	assert_int_equal(job_told_state(job), JOB_ENDED);
+	shown = job_to_json(job);
+	assert_string_equal(json_string_value(json_object_get(shown, "status")), "FAIL");
+	assert_true(json_is_string(json_object_get(shown, "ended")));
+	json_decref(shown);
+	job_free(job);
+}
+
 static void each_attempt_has_a_nonce_of_its_own(void **state)
 {
 	struct job *job = make_job();
@@ -169,6 +196,7 @@ static void the_api_shows_a_job_without_its_secrets(void **state)
 	free(text);
 	json_decref(object);
 	assert_true(job_set_end(job, JOB_CANCELLED, "cancelled", NULL, NULL));
+	job->untold = JOB_INVALID;
 	object = job_to_json(job);
 	assert_true(json_is_null(json_object_get(object, "phase")));
 	assert_string_equal(json_string_value(json_object_get(object, "status")), "CANCELLED");
@@ -234,6 +262,7 @@ int main(void)
 		cmocka_unit_test(the_states_have_one_way),
 		cmocka_unit_test(states_have_the_names_of_the_api),
 		cmocka_unit_test(an_end_is_set_once),
+		cmocka_unit_test(an_end_is_shown_when_it_may_be_told),
 		cmocka_unit_test(each_attempt_has_a_nonce_of_its_own),
 		cmocka_unit_test(each_attempt_has_a_console_of_its_own),
 		cmocka_unit_test(a_job_that_waits_comes_back_as_it_was),
