@@ -3,12 +3,14 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 
 from tests.support import processes
-from tests.torture import clients, kinds
-from tests.torture.world import Fault
+from tests.torture import checks, clients, kinds
+from tests.torture.world import Fault, await_fact
 
 # Whether a dutd that comes back takes over the jobs that run: not yet. Until then a job that needs
 # dutd after its death ends as daemon_lost, and the board's console has no reader in between.
@@ -45,8 +47,16 @@ class Injuries:
         self.stopped = []        # pids
         self.open = []           # connections that are closed at the end
         self.readers = []
+        self.extra = []          # submissions that may be answered as they like
+        self.spoiled = set()     # boards whose job's files are not to be read any more
+        self.limits = None       # of dutd's open files, before it was starved
         self.impostors = []
         self.torn = False        # a write may have found no room
+
+    def is_reachable(self):
+        """Whether dutd's socket is where it belongs."""
+        return os.path.exists(self.world.lab.socket) and \
+            not any(one.path == self.world.lab.socket for one in self.impostors)
 
     def everywhere(self, ends):
         for board in self.ends:
@@ -116,6 +126,21 @@ class Injuries:
         self.lose_readers()
         return self.world.stop_daemon() if verb == 'term' else self.world.kill_daemon()
 
+    def validator(self, board, verb):
+        """A submission whose check is killed or stopped is refused, and makes no job."""
+        if not self.world.daemon_answers():
+            return 'no dutd'
+        extra = clients.Submission(self.world.lab.socket, self.plan.cast[board], board, 90)
+        self.extra.append(extra)
+        # Of two that come at once any may be the one that is checked first.
+        self.ends[board] |= CANCELLED
+        pid = await_fact(self.world.validator_pid, 0.5, 0)
+        if pid is None or not processes.kill(pid, SIGNALS[verb]):
+            return 'nobody is there'
+        if verb == 'stop':
+            self.stopped.append(pid)
+        return 'done'
+
     def lose_readers(self):
         """Without a dutd a console has no reader as soon as its executor is gone."""
         if not ADOPTION:
@@ -133,7 +158,11 @@ class Injuries:
         return self.world.kill_daemon()
 
     def start(self, _board, _what):
-        return self.world.try_start()
+        word = self.world.try_start()
+        if word == 'done':
+            # It has put its own socket there.
+            self.impostors = [one for one in self.impostors if one.path != self.world.lab.socket]
+        return word
 
     def second(self, _board, _what):
         if not self.world.daemon_answers():
@@ -213,7 +242,7 @@ class Injuries:
             answer = self.world.lab.api(method, path, body,
                                         {'Content-Type': 'application/json'}, seconds=60)
         except OSError as error:
-            if os.path.exists(self.world.lab.socket) and not self.impostors:
+            if self.is_reachable() and not self.limits:
                 raise Fault(f'{method} {path}: {error}') from error
             return f'not there: {error.strerror or error}'
         if answer.status not in accepted:
@@ -227,7 +256,7 @@ class Injuries:
         self.ends[board] |= CANCELLED
         body = json.dumps({'why': f'step of round {self.plan.number}'})
         # On a full disk a cancel cannot be kept, and says so.
-        accepted = {200, 409, 507, 500} if self.torn else {200, 409}
+        accepted = {200, 409, 507, 500} if self.torn or self.limits else {200, 409}
         if how == 'socket':
             return self.cancel_at_socket(board, body)
         if how == 'board':
@@ -284,6 +313,53 @@ class Injuries:
             return 'not there'
         self.ends[board if board in self.ends else min(self.ends)] |= KILLED
         self.impostors.append(clients.Impostor(path, how))
+        return 'done'
+
+    def spoil(self, board, name, how):
+        """What an executor could do to its own files; dutd has to live with it."""
+        job = self.moments.job_of(board)
+        if job is None:
+            return 'no job'
+        self.spoiled.add(board)
+        self.may_lose.add(board)
+        self.ends[board] |= FULL | KILLED | LOST | NO_POWER | {('SETUP_FAIL', 'bucket')}
+        path = os.path.normpath(self.world.job_path(job, name))
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        elif os.path.lexists(path):
+            os.unlink(path)
+        try:
+            if how == 'pipe':
+                os.mkfifo(path)
+            elif how == 'link':
+                os.symlink('/etc/hostname', path)
+            elif how == 'folder':
+                os.makedirs(os.path.join(path, 'folder'))
+        except OSError as error:
+            return error.strerror  # it is there again
+        return 'done'
+
+    def starve(self, _board, more):
+        if not self.world.daemon_answers():
+            return 'no dutd'
+        pid = self.world.daemon_pid
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        self.limits = self.limits or (pid, limits)
+        highest = max(int(fd) for fd in os.listdir(f'/proc/{pid}/fd'))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1 + more, limits[1]))
+        self.everywhere(KILLED | LOST | NO_POWER | FULL | WAITED)
+        return 'done'
+
+    def feed(self, _board, _what):
+        if self.limits is None:
+            return 'nobody is there'
+        (pid, limits), self.limits = self.limits, None
+        if pid != self.world.daemon_pid or not self.world.daemon_answers():
+            return 'no dutd'
+        busy = checks.is_busy(pid, 0.3)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        if busy:
+            raise Fault('dutd is busy while it may open no files')
         return 'done'
 
     def fill(self, _board, left):

@@ -51,14 +51,22 @@ class Moments:
     def over(self, board):
         return self.is_over(board)
 
+    def state(self, board, name):
+        """By dutd's record of the job; one that is further has been there."""
+        job = self.job_of(board)
+        record = job and self.world.read_record(job)
+        order = ['WAITING', 'STARTING', 'RUNNING', 'ENDED']
+        return record and order.index(record['state']) >= order.index(name)
+
     def phase(self, board, name):
         job = self.job_of(board)
         if job is None:
             return False
         try:
-            with open(self.world.job_path(job, 'events.jsonl'), 'rb') as file:
+            with open(os.open(self.world.job_path(job, 'events.jsonl'),
+                              os.O_RDONLY | os.O_NONBLOCK), 'rb') as file:
                 lines = file.read().split(b'\n')[:-1]
-        except FileNotFoundError:
+        except OSError:
             return False
         wanted = b'"phase":' + json.dumps(name).encode()
         return any(wanted in line.replace(b': ', b':') for line in lines)
@@ -76,7 +84,7 @@ class Moments:
         job = self.job_of(board)
         try:
             return job and os.stat(self.world.job_path(job, 'console.log')).st_size >= count
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def record(self, board, event):

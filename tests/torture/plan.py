@@ -50,6 +50,7 @@ def any_moment(rng, kind):
     choices = [('phase', phase) for phase in kind.reaches]
     choices += [('file', name) for name in ('job.json', 'events.jsonl', 'result.json')]
     choices += [('process', 'executor'), ('process', 'helper')]
+    choices += [('state', state) for state in ('STARTING', 'RUNNING', 'ENDED')]
     if 'power_off' in kind.reaches:
         choices += [('file', 'started')]
     if 'boot' in kind.reaches:
@@ -154,6 +155,40 @@ def kill_daemon(rng, board, kind):
     return steps + [Step(EVERYWHERE, ('now',), ('start', 'dutd'))]
 
 
+def kill_daemon_again_and_again(rng, board, kind):
+    steps = []
+    for _ in range(rng.randint(2, 4)):
+        steps += [Step(board, any_moment(rng, kind), ('kill', 'dutd')),
+                  Step(EVERYWHERE, ('now',), ('start', 'dutd'))]
+    return steps
+
+
+def hurt_validator(rng, board, _kind):
+    """Of a further submission, which is refused at last."""
+    return [Step(board, ('now',), ('validator', rng.choice(['kill', 'stop'])))]
+
+
+def spoil_files(rng, board, kind):
+    name = rng.choice(['console.log', 'console.idx', 'events.jsonl', 'result.json', 'started',
+                       'bucket', 'artifacts', 'job.json', '.'])
+    how = 'unlink' if name == '.' else rng.choice(['unlink', 'pipe', 'link', 'folder'])
+    steps = [Step(board, any_moment(rng, kind), ('spoil', name, how))]
+    follow = weighted(rng, {'nothing': 3, 'kill': 1, 'restart': 1})
+    if follow == 'kill':
+        steps += kill_executor(rng, board, kind)
+    elif follow == 'restart':
+        steps += restart_daemon(rng, board, kind)
+    return steps
+
+
+def starve(rng, board, kind):
+    """dutd may open no more files than a few, while others want connections."""
+    steps = [Step(board, any_moment(rng, kind), ('starve', rng.choice([0, 1, 3, 10])))]
+    if rng.random() < 0.5:
+        steps += [Step(board, ('now',), ('crowd', 20))]
+    return steps + [Step(board, rng.choice([('over',), any_moment(rng, kind)]), ('feed', 'dutd'))]
+
+
 def kill_daemon_and_executor(rng, board, kind):
     return [Step(board, any_moment(rng, kind), ('kill', 'both')),
             Step(EVERYWHERE, ('now',), ('start', 'dutd'))]
@@ -184,8 +219,8 @@ def fill_disk(rng, board, kind):
         steps += kill_executor(rng, board, kind)
     elif follow == 'cancel':
         steps += cancel(rng, board, kind)
-    return steps + [Step(board, rng.choice([('over',), ('file', 'result.json'), ('now',)]),
-                         ('free', 'disk'))]
+    free = rng.choice([('over',), ('over',), any_moment(rng, kind), ('now',)])
+    return steps + [Step(board, free, ('free', 'disk'))]
 
 
 def crowd(rng, board, kind):
@@ -209,7 +244,8 @@ INJURIES = {
     kill_sim: 6, stop_sim: 3, cancel: 10, hide_socket: 5, stuck_viewer: 4, broken_viewer: 3,
     good_viewer: 4, switch_by_hand: 3, kill_daemon: 6, kill_daemon_and_executor: 4,
     restart_daemon: 4, stop_daemon: 3, second_daemon: 2, fill_disk: 7, crowd: 2,
-    hide_daemon_socket: 2, leave_upload: 2,
+    hide_daemon_socket: 2, leave_upload: 2, kill_daemon_again_and_again: 2, hurt_validator: 2,
+    spoil_files: 4, starve: 3,
 }
 
 SUBMISSIONS = {'wait': 20, 'race': 2, 'leave': 2}

@@ -4,12 +4,17 @@
 import os
 import shutil
 import signal
+import time
 
 from tests.support import processes
 from tests.torture import checks, console, kinds
 from tests.torture.injuries import ADOPTION, Injuries
 from tests.torture.moments import Moments
 from tests.torture.world import Fault, await_fact
+
+
+# Within this dutd answers, on a machine that has other things to do; in seconds.
+PROMPT = 10
 
 
 class Round:
@@ -36,8 +41,20 @@ class Round:
             self.outcomes.append(come)
             self.outcomes[-1] = f'{come}, {self.injuries.do(step)}'
             self.world.check_daemon()
+            self.check_promptness()
         self.heal()
         self.check()
+
+    def check_promptness(self):
+        """Nothing that is done to it keeps dutd from answering others."""
+        injuries, world = self.injuries, self.world
+        if not world.daemon_answers() or injuries.limits or not injuries.is_reachable():
+            return
+        begun = time.monotonic()
+        world.lab.get('/status', seconds=PROMPT)
+        took = time.monotonic() - begun
+        if took > PROMPT:
+            raise Fault(f'dutd took {took:.1f} s to answer')
 
     # ---- afterwards ----
 
@@ -48,6 +65,7 @@ class Round:
         if world.disk:
             world.disk.free()
         injuries.continue_all()
+        injuries.feed('', 'dutd')
         for impostor in injuries.impostors:
             impostor.remove()
         for connection in injuries.open:
@@ -70,8 +88,13 @@ class Round:
                 elif submission.status not in (None, 409, 500, 503, 507):
                     raise Fault(f'{board}: a submission was answered {submission.status} '
                                 f'{submission.json}')
-        for reader in self.injuries.readers:
-            reader.join(checks.PATIENCE)
+        for thread in self.injuries.readers + self.injuries.extra:
+            thread.join(checks.PATIENCE)
+            if thread.is_alive():
+                raise Fault('a client still waits for the end of its answer')
+        for extra in self.injuries.extra:
+            if extra.job:
+                self.world.acknowledged[int(extra.job)] = extra.board
 
     def end_orphans(self):
         """What only a cancel ends, and no dutd can cancel any more."""
@@ -118,13 +141,21 @@ class Round:
             if board not in self.plan.cast:
                 raise Fault(f'job {number} is on {board}, which nobody asked for')
             checks.check_end(job, self.plan.cast[board], injuries.ends[board])
+            if board in injuries.spoiled:
+                world.lab.api('GET', f'/jobs/{number}/results')
+                world.lab.api('GET', f'/jobs/{number}/log')
+                world.lab.api('GET', f'/jobs/{number}/events')
+                continue
             result = checks.check_files(world, job, injuries.torn)
             checks.check_archive(world, job, result)
         for submissions in injuries.submissions.values():
             self.check_submissions(submissions)
         checks.await_consoles(world)
         for board in world.boards.values():
-            entries = console.check_bytes(world, board, board.name in injuries.may_lose)
+            if board.name in injuries.spoiled:
+                entries = console.skip_bytes(world, board)
+            else:
+                entries = console.check_bytes(world, board, board.name in injuries.may_lose)
             if board.name not in injuries.by_hand and board.name not in injuries.late_power:
                 checks.check_power(board, entries,
                                    [job for job in mine.values() if job['dut'] == board.name])
@@ -155,7 +186,8 @@ class Round:
     def check_readers(self):
         """A viewer that got its end got every byte, another one the beginning."""
         for reader in self.injuries.readers:
-            if reader.status != 200:
+            if reader.status != 200 or self.moments.boards_of.get(reader.job) in \
+                    self.injuries.spoiled:
                 continue
             record = self.world.read_record(reader.job)
             with open(self.world.job_path(reader.job, 'console.log'), 'rb') as file:

@@ -60,13 +60,14 @@ class Board:
         self.name = name
         self.kind = None
         self.checked = 0       # console offset up to which bytes were compared
+        self.floor = 0         # before it the logs may have holes
         self.sent = 0          # the same place in what the board says that it has sent
         self.recorded = 0      # bytes of its record that were read
         self.life = 0          # where in `sent` the present life of its process began
         self.is_open = False   # somebody has its console
         self.power = 'off'     # by its own record
         self.lived = False
-        self.ends = []         # sizes of `sent` at which a process of its was killed
+        self.ends = []         # (CLOCK_BOOTTIME, size of `sent`) when a process of its was killed
         self.exited = None     # the same, where one ended by itself
 
 
@@ -119,10 +120,11 @@ class World:
         pid = self.sim_pid(board.name)
         if pid is None:
             return False
+        now_us = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
         processes.kill(pid)
         if not processes.await_end(pid, 30):
             raise Fault(f'dut-sim {pid} of {board.name} survived SIGKILL')
-        board.ends.append(self.sent_size(board))
+        board.ends.append((now_us, self.sent_size(board)))
         return True
 
     def replace_script(self, board, kind):
@@ -157,6 +159,12 @@ class World:
     def fetch_pid(self, name):
         helper = self.helper_pid(name)
         return self.child_of(helper, 'dut-fetch') if helper else None
+
+    def validator_pid(self):
+        """The check of a submission: dutd's child, with another command line than an executor."""
+        return next((process.pid for process in scan()
+                     if process.parent == self.daemon_pid and process.name == 'dut-executor' and
+                     b'--validate' in processes.read(process.pid, 'cmdline')), None)
 
     @staticmethod
     def child_of(parent, name):
