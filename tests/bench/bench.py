@@ -20,12 +20,14 @@ from tests.bench.figure_bucket import Bucket
 from tests.bench.figure_console import Flood, Paced
 from tests.bench.figure_http import Http
 from tests.bench.figure_memory import Duts, Idle, Upload
+from tests.bench.figure_pattern import Pattern
 from tests.bench.figure_start import Many, Start
 from tests.bench.figure_view import Boards, Latency
 from tests.bench.measure import LeftOut
 from tests.support import harness
 
-FIGURES = [Start, Many, Http, Flood, Paced, Latency, Boards, Bucket, Idle, Duts, Upload]
+FIGURES = [Start, Many, Http, Flood, Paced, Pattern, Latency, Boards, Bucket, Idle, Duts,
+           Upload]
 
 
 class Bench:
