@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -100,6 +102,8 @@ int jobuser_hand_over(const struct sandbox_user *user, int job_dir_fd, struct er
 
 /* ---- the end ---- */
 
+enum { MAX_TRIES = 20 }; /* at once; the next are a second later */
+
 struct ending {
 	struct daemon *daemon;
 	uint64_t job;
@@ -108,27 +112,49 @@ struct ending {
 	char *path;  /* dut-executor */
 };
 
+/* Waits for its end; what stops it does not stop us. */
+static int await_ender(int pidfd, siginfo_t *ret, struct error *err)
+{
+	for (;;) {
+		*ret = (siginfo_t){ 0 };
+		if (waitid(P_PIDFD, (id_t)pidfd, ret, WEXITED | WSTOPPED) < 0) {
+			if (errno != EINTR)
+				return error_errno(err, "waitid");
+		} else if (ret->si_code != CLD_STOPPED) {
+			return 0;
+		} else if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH) {
+			return error_errno(err, "cannot kill what was stopped");
+		}
+	}
+}
+
 static int run_end_user(const struct ending *ending, struct error *err)
 {
 	char name[] = "dut-executor", option[] = "--end-user", user[32];
 	char *const argv[] = { name, option, user, NULL };
 	const struct spawn_config config = { .path = ending->path, .argv = argv };
-	siginfo_t info = { 0 };
-	close_ int pidfd = -1;
-	pid_t pid;
-	int r;
+	siginfo_t info;
 
 	(void)snprintf(user, sizeof(user), "%u:%u", ending->user.uid, ending->user.gid);
-	r = spawn(&pid, &pidfd, &config, err);
-	if (r < 0)
-		return error_prefix(err, r, "cannot end the processes of user %u",
-				    ending->user.uid);
-	while (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED) < 0)
-		if (errno != EINTR)
-			return error_errno(err, "waitid");
+	/* For a moment it is one of them, and they may send it the signal that it is about to send
+	 * them. */
+	for (unsigned tries = 0; tries < MAX_TRIES; tries++) {
+		close_ int pidfd = -1;
+		pid_t pid;
+		int r = spawn(&pid, &pidfd, &config, err);
+
+		if (r >= 0)
+			r = await_ender(pidfd, &info, err);
+		if (r < 0)
+			return error_prefix(err, r, "cannot end the processes of user %u",
+					    ending->user.uid);
+		if (info.si_code == CLD_EXITED)
+			break;
+	}
 	if (info.si_code != CLD_EXITED || info.si_status != 0)
-		return error_set(err, -EIO, "cannot end the processes of user %u: status %d",
-				 ending->user.uid, info.si_status);
+		return error_set(err, -EIO, "cannot end the processes of user %u: %s %d",
+				 ending->user.uid, info.si_code == CLD_EXITED ? "status" : "signal",
+				 info.si_status);
 	return 0;
 }
 

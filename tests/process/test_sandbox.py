@@ -35,6 +35,19 @@ if sys.argv[1:2] == ['--user']:
 os.execv(os.path.dirname(sys.argv[0]) + '/real-executor', sys.argv)
 '''
 
+# One whose way out is disturbed by what it is to end: stopped first, then killed.
+DISTURBED = '''#!{python}
+import os, signal, sys
+if sys.argv[1:2] == ['--end-user']:
+    with open(os.path.dirname(sys.argv[0]) + '/disturbed', 'a+') as file:
+        file.write('x')
+        file.seek(0)
+        count = len(file.read())
+    if count <= 2:
+        os.kill(os.getpid(), (signal.SIGSTOP, signal.SIGKILL)[count - 1])
+os.execv(os.path.dirname(sys.argv[0]) + '/real-executor', sys.argv)
+'''
+
 
 def users(count):
     """A range of numbers that no other test has at the same time, nor any user."""
@@ -53,7 +66,8 @@ def read_file(path):
 
 
 class Guarded:
-    """A lab whose programs any user may run."""
+    """A lab whose programs any user may run; executor: what is there in its place, as a path or
+    as the text of a script. The real one lies beside it."""
 
     def __init__(self, executor=None, count=0, duts=('b1', 'b2'), script=BOOT):
         self.lab = lab = Lab()
@@ -65,7 +79,10 @@ class Guarded:
         if executor:
             os.rename(os.path.join(libexec, 'dut-executor'),
                       os.path.join(libexec, 'real-executor'))
-            shutil.copy(executor, os.path.join(libexec, 'dut-executor'))
+            if executor.startswith('#!'):
+                lab.write('libexec/dut-executor', executor.replace('{python}', sys.executable))
+            else:
+                shutil.copy(executor, os.path.join(libexec, 'dut-executor'))
             os.chmod(os.path.join(libexec, 'dut-executor'), 0o755)
         lab.daemon.command[lab.daemon.command.index('--libexec-dir') + 1] = libexec
         lab.daemon.environment['DUT_LIBEXEC_DIR'] = libexec
@@ -215,13 +232,7 @@ class Users(unittest.TestCase):
             self.assertEqual(lab.api('GET', f'/jobs/{job}/results').status, 200)
 
     def test_nothing_outlives_its_job(self):
-        with Guarded(count=1, duts=('b1',)) as guarded:
-            lab = guarded.lab
-            path = lab.write('leaver', LEAVER.replace('{python}', sys.executable))
-            shutil.copy(path, lab.path('libexec', 'dut-executor'))
-            shutil.copy(os.path.join(LIBEXEC, 'dut-executor'),
-                        lab.path('libexec', 'real-executor'))
-            os.chmod(lab.path('libexec', 'dut-executor'), 0o755)
+        with Guarded(LEAVER, count=1, duts=('b1',)) as guarded:
             lab = guarded.start()
             self.assertEqual(lab.submit(SHORT, target='b1').status, 500)
             # What it left had the lock: without its end the board would never be free.
@@ -229,6 +240,14 @@ class Users(unittest.TestCase):
             left = [pid for pid in processes.of_folder(lab.folder)
                     if status_of(pid).get('Uid', '').split()[:1] == [str(guarded.uids[0])]]
             self.assertEqual(left, [])
+
+    def test_what_is_to_end_cannot_end_or_stop_its_ender(self):
+        with Guarded(DISTURBED, count=1, duts=('b1',)) as guarded:
+            lab = guarded.start()
+            for _ in range(2):
+                job = await_true(lambda: self.accepted(lab.submit(SHORT, target='b1')), 'a job')
+                self.assertEqual(lab.await_job(job)['status'], 'COMPLETE')
+            self.assertGreaterEqual(os.path.getsize(lab.path('libexec', 'disturbed')), 3)
 
     def test_a_killed_dutd_takes_them_back_later(self):
         with Guarded(count=1, duts=('b1',)) as guarded:
