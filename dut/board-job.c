@@ -407,12 +407,26 @@ static int on_foreign_gone(sd_event_source *source, int fd, uint32_t events, voi
 	return 0;
 }
 
+/* An executor that is gone has given the lock away: to a process of its user, or over the console
+ * to the board itself, which has to go off in any case. */
+static void end_what_is_left(struct board *board)
+{
+	const struct outlet *outlet = board->outlet;
+
+	jobuser_end_processes(board->daemon, board->job);
+	if (board->job->off_pending && outlet && outlet_status(outlet)->state != POWER_OFF &&
+	    !outlet_switches(outlet))
+		(void)outlet_request(board->outlet, OUTLET_OFF, NULL, NULL, NULL, NULL);
+}
+
 static int on_foreign_retry(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct board *board = data;
 
 	(void)source;
 	(void)usec;
+	if (board->foreign.reason)
+		end_what_is_left(board);
 	board_begin(board);
 	return 0;
 }
@@ -447,8 +461,10 @@ static void watch_foreign(struct board *board)
 		board->foreign.pidfd = pidfd_open(board->foreign.pid, 0);
 	if (board->foreign.pidfd >= 0 &&
 	    sd_event_add_io(event, &board->foreign.source, board->foreign.pidfd, EPOLLIN,
-			    on_foreign_gone, board) >= 0)
+			    on_foreign_gone, board) >= 0 &&
+	    !board->foreign.reason)
 		return;
+	/* What was left behind may say that it is anybody. */
 	(void)sd_event_add_time_relative(event, &board->foreign.timer, CLOCK_BOOTTIME,
 					 LOCK_RETRY_US, 0, on_foreign_retry, board);
 }
@@ -458,6 +474,7 @@ void board_lock_is_kept(struct board *board, const char *reason)
 	board->starting = false;
 	free(board->foreign.reason);
 	board->foreign.reason = strdup(reason);
+	end_what_is_left(board);
 	watch_foreign(board);
 	tell_starter(board, -EIO, reason);
 }

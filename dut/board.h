@@ -122,6 +122,7 @@ void board_conclude(struct board *board, const char *reason);
 
 /*
  * Our executor has ended for this reason, and something that it left behind still has the lock. The
- * submitter is told now; the job's end and the off come when the lock is free.
+ * submitter is told now, the board goes off, and what runs as the job's user is killed, again and
+ * again; the job's end comes when the lock is free.
  */
 void board_lock_is_kept(struct board *board, const char *reason);

@@ -230,7 +230,6 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
 	if (file_lock(&board->lock_fd, board->state_fd, "lock", &err) < 0) {
 		log_board(board->config->id, LOG_ERR,
 			  "the executor is gone, but something still has its lock: %s", err.text);
-		jobuser_end_processes(board->daemon, board->job);
 		board_lock_is_kept(board, reason);
 		return 0;
 	}

@@ -5,7 +5,7 @@ import os
 import shlex
 import unittest
 
-from tests.support.harness import LIBEXEC, Lab
+from tests.support.harness import LIBEXEC, Lab, await_true
 
 JOB = 'console_patterns: {session_end: Linux}\n'
 
@@ -90,6 +90,24 @@ class Executors(unittest.TestCase):
                                      ('ENDED', 'SETUP_FAIL', 'executor_failed', 'lab'))
                     self.assertIn(REASONS[name], jobs[name]['message'])
                     self.assertNotIn('on', [entry['event'] for entry in lab.record(name)])
+
+    def test_what_it_leaves_behind_does_not_keep_the_power_on(self):
+        """Something has the lock, and may have it for ever: the board goes off all the same."""
+        with Lab() as lab:
+            os.mkfifo(lab.path('release'))
+            make_libexec(lab, script(lab))
+            lab.sim('leaves-a-child', 'at 10ms send "Linux\\r\\n"\n')
+            lab.start()
+            on = lab.api('PUT', '/dut/leaves-a-child/power', {'state': 'on'})
+            self.assertEqual((on.status, on.json['state']), (200, 'ON'))
+            self.assertEqual(lab.submit(JOB, 'leaves-a-child').status, 500)
+            board = lab.board_state('leaves-a-child')
+            self.assertIn('left behind', board['message'])
+            await_true(lambda: lab.board_state('leaves-a-child')['power']['state'] == 'OFF', 'off')
+            self.assertEqual(lab.board_state('leaves-a-child')['state'], 'BORKED')
+            with open(lab.path('release'), 'wb'):
+                pass
+            lab.await_board('leaves-a-child', 'IDLE')
 
     def test_a_new_one_is_used_at_once(self):
         """A package that was half installed: the next job runs without a restart of dutd."""
