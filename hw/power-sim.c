@@ -24,14 +24,18 @@
 
 /* A board may be told to answer late; one that never does has no outlet any more. */
 static const uint64_t ANSWER_LIMIT_US = UINT64_C(120) * 1000000;
+static const uint64_t END_STEP_US = 20000;
+
+enum { END_STEPS_MAX = 100 };
 
 struct power_sim {
 	struct power power;
 	int fd; /* to sim.sock */
 	sd_event_source *source;
-	sd_event_source *timer; /* for an answer */
+	sd_event_source *timer; /* for an answer, or for its end */
 	sd_event_source *child; /* its process, when it is ours: to be reaped */
 	bool waits;
+	unsigned end_steps; /* looks whether it has ended */
 };
 
 static struct power_sim *sim_of(struct power *power)
@@ -188,6 +192,22 @@ static void disconnect(struct power_sim *sim)
 	sim->fd = close_fd(sim->fd);
 }
 
+/* Whether it is known without asking that the board has no power: it has no process. */
+static bool is_gone(const struct power_sim *sim)
+{
+	close_ int lock_fd = -1;
+
+	return sim->fd < 0 &&
+	       file_lock(&lock_fd, sim->power.config->state_dir_fd, "sim.lock", NULL) >= 0;
+}
+
+/* A process that ends closes its connection before it lets go of its lock. */
+static void await_end(struct power_sim *sim)
+{
+	(void)sd_event_source_set_time_relative(sim->timer, END_STEP_US);
+	(void)sd_event_source_set_enabled(sim->timer, SD_EVENT_ONESHOT);
+}
+
 static int on_packet(sd_event_source *source, int fd, uint32_t events, void *data)
 {
 	struct power_sim *sim = data;
@@ -208,7 +228,8 @@ static int on_packet(sd_event_source *source, int fd, uint32_t events, void *dat
 		result.error = error_set(&result.text, -EIO, "dut-sim has closed its connection");
 		disconnect(sim);
 		if (!sim->waits) {
-			power_changed(&sim->power);
+			sim->end_steps = 0;
+			await_end(sim);
 			return 0;
 		}
 	} else {
@@ -231,6 +252,13 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data)
 
 	(void)source;
 	(void)usec;
+	if (!sim->waits) {
+		if (is_gone(sim) || ++sim->end_steps == END_STEPS_MAX)
+			power_changed(&sim->power);
+		else
+			await_end(sim);
+		return 0;
+	}
 	/* What it may still say is no answer to the next operation. */
 	disconnect(sim);
 	result.error = error_set(&result.text, -ETIMEDOUT, "dut-sim does not answer");
@@ -263,15 +291,6 @@ static int connect_board(struct power_sim *sim, struct error *err)
 static int send_verb(struct power_sim *sim, const char *verb, struct error *err)
 {
 	return packet_send(sim->fd, json_pack("{s:s}", "t", verb), NULL, 0, err);
-}
-
-/* Whether it is known without asking that the board has no power: it has no process. */
-static bool is_gone(const struct power_sim *sim)
-{
-	close_ int lock_fd = -1;
-
-	return sim->fd < 0 &&
-	       file_lock(&lock_fd, sim->power.config->state_dir_fd, "sim.lock", NULL) >= 0;
 }
 
 static void finish_gone(struct power_sim *sim)
