@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -155,20 +154,20 @@ static double processor_seconds(void)
 
 static void measure(struct bench *bench, const char *name, void (*way)(struct bench *), size_t mb)
 {
+	uint64_t fed = 0, times = 0;
 	double since, seconds;
-	uint64_t times;
 
-	assert(bench->log_length > 0); /* load() has seen to it */
-	times = mb * 1000000 / bench->log_length + 1;
 	bench->hits = 0;
 	since = processor_seconds();
-	for (uint64_t i = 0; i < times; i++)
+	do {
 		way(bench);
+		fed += bench->log_length;
+		times++;
+	} while (fed < (uint64_t)mb * 1000000);
 	seconds = processor_seconds() - since;
 	(void)printf("{\"name\": \"%s\", \"patterns\": %zu, \"mb_per_cpu_s\": %.1f, "
 		     "\"hits\": %" PRIu64 "}\n",
-		     name, bench->count, (double)times * (double)bench->log_length / 1e6 / seconds,
-		     bench->hits / times);
+		     name, bench->count, (double)fed / 1e6 / seconds, bench->hits / times);
 }
 
 int main(int argc, char **argv)
