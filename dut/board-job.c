@@ -343,6 +343,9 @@ static int take_back(struct board *board, int dir_fd, struct job_result *end, st
 			return r;
 		if (r < 0)
 			log_job(board->config->id, job->id, LOG_ERR, "console: %s", err->text);
+		/* A log that is none any more: the console comes back without it. */
+		if (line_state(board->lines[0]) == LINE_LENT)
+			(void)line_end_loan(board->lines[0], -1, job->console_base, 0, NULL);
 	}
 	if (dir_fd < 0)
 		return 0;

@@ -178,6 +178,24 @@ send(connection, t='end', status='PASS', reason='power')
                                                  "fit the reason 'power'")
                 lab.await_board('b1', 'IDLE')
 
+    def test_its_log_may_be_anything_the_console_comes_back(self):
+        """Whatever lies in the place of console.log at the end, the next job has the console."""
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            for make in (os.mkdir, os.mkfifo, lambda path: os.symlink('/etc/hostname', path),
+                         lambda path: None):
+                job = lab.submit_ok('console_patterns: {session_end: never}', 'b1')
+                lab.await_phase(job, 'running')
+                path = lab.job_file(job, 'console.log')
+                os.unlink(path)
+                make(path)
+                lab.kill_executor('b1')
+                self.assertEqual(lab.await_job(job)['reason'], 'executor_killed')
+                lab.await_board('b1', 'IDLE')
+                self.assertEqual(lab.board_state('b1')['consoles'][0]['state'], 'idle')
+                self.assertEqual(lab.run_job(SHORT, 'b1')['status'], 'COMPLETE')
+
     def test_one_that_never_says_hello_is_not_waited_for(self):
         act = '''
 listener.accept()[0].close()
