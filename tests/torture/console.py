@@ -73,41 +73,80 @@ def follow_record(world, board):
                      if end > start or killed]
 
 
-def segments(world, board):
-    """(offset, path, size) of all logs that hold bytes of the board's console, in their order."""
-    found = []
-    folder = os.path.join(world.lab.state, 'duts', board.name, 'console', 'main')
-    for name in os.listdir(folder):
-        if name.endswith('.log'):
-            path = os.path.join(folder, name)
-            found.append((int(name[:-4]), path, os.stat(path).st_size))
+def logs_of_jobs(world, board):
+    """(offset, path) of the logs of all attempts of all jobs on the board."""
     for name in os.listdir(os.path.join(world.lab.state, 'jobs')):
-        if not name.endswith('.json'):
+        record = world.read_record(name[:-5]) if name.endswith('.json') else None
+        if not record or record['dut'] != board.name:
             continue
-        record = world.read_record(name[:-5])
-        path = world.job_path(name[:-5], 'console.log')
-        if record['dut'] == board.name and record['console_base'] is not None and \
-                os.path.exists(path):
-            found.append((record['console_base'], path, os.stat(path).st_size))
-    return sorted(entry for entry in found if entry[2] > 0)
+        if record['console_base'] is not None:
+            yield record['console_base'], world.job_path(name[:-5], 'console.log')
+        for number, base in enumerate(record.get('earlier_bases', []), 1):
+            if base is not None:
+                yield base, world.job_path(name[:-5], f'console.{number}.log')
+
+
+def segments(world, board):
+    """(offset, size, path, gap) of all logs of the board's console that hold bytes, in order."""
+    folder = os.path.join(world.lab.state, 'duts', board.name, 'console', 'main')
+    found = [(int(name[:-4]), os.path.join(folder, name))
+             for name in os.listdir(folder) if name.endswith('.log')]
+    found += [entry for entry in logs_of_jobs(world, board) if os.path.exists(entry[1])]
+    found = [(offset, os.stat(path).st_size, path, read_gap(path, offset))
+             for offset, path in found]
+    return sorted(entry for entry in found if entry[1] > 0 or entry[3] > 0)
+
+
+def read_gap(path, offset):
+    """How many bytes in front of this log were lost on a full disk, as its index says."""
+    try:
+        with open(path[:-4] + '.idx', encoding='utf-8', errors='replace') as file:
+            for line in file:
+                match = MARK.match(line.rstrip('\n'))
+                mark = json.loads(match[3]) if match else {}
+                if mark.get('kind') == 'gap' and mark['from'] + mark['length'] == offset:
+                    return mark['length']
+    except (OSError, ValueError):
+        pass
+    return 0
 
 
 def new_bytes(world, board):
-    """Everything from the last round's end on; no hole and no overlap, now or ever."""
-    end, data = board.floor, b''
-    for offset, path, size in segments(world, board):
+    """
+    What came since the last round, and which of it is missing: the bytes, with zeros for what was
+    lost, and (begin, end) of those. No log begins before the end of another one; a hole is told.
+    """
+    end, data, gaps = 0, b'', []
+    for offset, size, path, lost in segments(world, board):
         if offset < board.floor:
             continue
-        if offset != end:
-            raise Fault(f'{board.name}: {path} begins at {offset}, the one before ends at {end}')
+        if end > board.checked or offset >= board.checked:
+            begin = max(end, board.checked)
+            if offset - lost != begin or offset < begin:
+                raise Fault(f'{board.name}: {path} begins at {offset} behind a gap of {lost}, and '
+                            f'the one before ends at {begin}')
+            if lost:
+                gaps.append((len(data), len(data) + lost))
+                data += bytes(lost)
+        elif offset < end:
+            raise Fault(f'{board.name}: {path} begins at {offset}, and the one before ends at '
+                        f'{end}')
         end = offset + size
         if end > board.checked:
             with open(path, 'rb') as file:
                 file.seek(max(0, board.checked - offset))
                 data += file.read()
-    if end < board.checked:
-        raise Fault(f'{board.name}: the console ended at {board.checked}, and now at {end}')
-    return data
+    return data, gaps
+
+
+def fits_with_gaps(data, gaps, pieces):
+    """Whether data is what was sent, where it is not missing."""
+    wanted = bytearray(b''.join(piece.data for piece in pieces))
+    if len(wanted) != len(data):
+        return False
+    for begin, end in gaps:
+        wanted[begin:end] = bytes(end - begin)
+    return bytes(wanted) == data
 
 
 def common_length(left, right):
@@ -175,12 +214,18 @@ def describe_difference(data, pieces):
 
 
 def check_bytes(world, board, may_lose):
-    """Returns the record's entries and the number of new bytes."""
+    """Compares what came since the last round; returns what the board noted meanwhile."""
     entries, pieces = follow_record(world, board)
-    data = new_bytes(world, board)
-    if not fits(data, pieces, may_lose):
-        raise Fault(f'{board.name}: {describe_difference(data, pieces)}')
-    check_answer(world, board, data)
+    data, gaps = new_bytes(world, board)
+    if not gaps:
+        good = fits(data, pieces, may_lose)
+    else:
+        # Two reasons for missing bytes at a time cannot be told apart.
+        good = may_lose or any(piece.killed for piece in pieces) or \
+            fits_with_gaps(data, gaps, pieces)
+    if not good:
+        raise Fault(f'{board.name}: {describe_difference(data, pieces)}; gaps: {gaps}')
+    check_answer(world, board, data, gaps)
     board.checked += len(data)
     return entries
 
@@ -195,13 +240,13 @@ def skip_bytes(world, board):
     return entries
 
 
-def check_answer(world, board, data):
+def check_answer(world, board, data, gaps):
     """The API has the same bytes at the same offsets."""
     end = board.checked + len(data)
     shown = world.lab.board_state(board.name)['consoles'][0]['offset']
     if shown != end:
         raise Fault(f'{board.name}: the console is at {end}, and the API says {shown}')
-    if not data:
+    if not data or gaps:
         return
     with world.lab.console(board.name, offset=board.checked) as stream:
         if int(stream.headers['Console-Offset']) != board.checked:

@@ -23,6 +23,7 @@ FULL = {('SETUP_FAIL', 'disk'), ('INCOMPLETE', 'disk'), ('SETUP_FAIL', 'executor
 SETUP = {('SETUP_FAIL', 'executor_failed'), ('SETUP_FAIL', 'bucket'),
          ('SETUP_FAIL', 'timeout:infra_setup')}
 NO_POWER = {('INCOMPLETE', 'power'), ('SETUP_FAIL', 'power')}
+GONE = {('INCOMPLETE', 'console_lost')}
 WAITED = kinds.SILENT_ENDS | {('SETUP_FAIL', 'timeout:overall'),
                               ('SETUP_FAIL', 'timeout:infra_setup')}
 
@@ -107,7 +108,7 @@ class Injuries:
         return self.send(self.world.fetch_pid(board), verb)
 
     def signal_sim(self, board, verb):
-        self.ends[board] |= WAITED | NO_POWER | LOST
+        self.ends[board] |= WAITED | NO_POWER | LOST | GONE
         self.late_power.add(board)
         if verb == 'kill':
             killed = self.world.kill_sim(self.world.boards[board])
@@ -296,7 +297,7 @@ class Injuries:
             self.ends[board] |= KILLED | LOST
         if name in ('sim.sock', 'console.sock'):
             self.sims_to_kill.add(board)
-            self.ends[board] |= WAITED | NO_POWER
+            self.ends[board] |= WAITED | NO_POWER | GONE
 
     def unlink(self, board, name):
         self.hide(board, name)

@@ -11,6 +11,7 @@ import argparse
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -101,7 +102,7 @@ class Torture:
         """The disk goes with this process: what lies on it is copied into the lab's folder."""
         lab = self.world.lab
         if self.disk:
-            shutil.copytree(lab.state, lab.path('state'), symlinks=True, dirs_exist_ok=True)
+            subprocess.run(['cp', '-a', lab.state + '/.', lab.path('state')], check=False)
             shutil.rmtree(lab.state)
             os.makedirs(lab.state, mode=0o700)
         return lab.folder

@@ -209,7 +209,7 @@ def second_daemon(rng, board, kind):
 
 
 def fill_disk(rng, board, kind):
-    left = rng.choice([0, 4096, 65536, 262144])
+    left = rng.choice([0, 4096, 65536, 262144, 3 << 19])
     steps = [Step(board, any_moment(rng, kind), ('fill', left))]
     follow = weighted(rng, {'nothing': 5, 'restart': 1, 'kill': 2, 'cancel': 2})
     if follow == 'restart':

@@ -123,6 +123,9 @@ class Round:
             if kind.cured:
                 self.world.set_script(board, kinds.KINDS['passes'])
             self.world.kill_sim(board)
+            if self.plan.number % 2:
+                # The other rounds wait for dutd to try again.
+                self.world.lab.api('PUT', f'/dut/{name}/power', {'state': 'off'})
 
     def await_end(self, board):
         if not await_fact(lambda: self.moments.job_of(board) is None or

@@ -19,7 +19,7 @@ from tests.torture import kinds
 # not be taken for a dead dutd.
 CONFIGURATION = {
     'timeouts': {'daemon': '8s', 'infra_teardown': '20s'},
-    'limits': {'console_log': '400KiB'},
+    'limits': {'console_log': '400KiB', 'free_space': '1MiB'},
 }
 
 PROGRAMS = ('dut-executor', 'dut-helper', 'dut-fetch', 'dut-sim')
@@ -251,12 +251,13 @@ class World:
         return os.path.join(self.lab.state, 'jobs', str(job), *names)
 
     def last_job(self):
-        """The highest number in jobs/."""
+        """The highest number in jobs/; a folder may have been taken away."""
         try:
             names = os.listdir(os.path.join(self.lab.state, 'jobs'))
         except FileNotFoundError:
             return 0
-        return max((int(name) for name in names if name.isdigit()), default=0)
+        numbers = (name.removesuffix('.json') for name in names)
+        return max((int(name) for name in numbers if name.isdigit()), default=0)
 
     def read_record(self, job):
         try:
