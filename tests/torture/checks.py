@@ -40,6 +40,7 @@ RESULT_KEYS = {'v', 'id', 'attempt', 'nonce', 'console', 'console_base', 'name',
 
 MAY_GROW = 4 << 20        # bytes of memory of one dutd, over its life
 MAY_GROW_A_JOB = 16 << 10  # and for each job: its records stay in memory
+MAY_GROW_A_CLIENT = 40 << 10  # and for each that was there at a time: malloc(3) keeps their room
 BUSY = 0.5                # of a processor, by a dutd that has nothing to do
 
 
@@ -311,7 +312,8 @@ def check_daemon(world):
                     f'{files - open_files(pid)} less')
     grown = memory_bytes(pid) - memory
     if not has_sanitizer(pid) and \
-            grown > MAY_GROW + MAY_GROW_A_JOB * (len(world.ended) - jobs):
+            grown > MAY_GROW + MAY_GROW_A_JOB * (len(world.ended) - jobs) + \
+            MAY_GROW_A_CLIENT * world.most_clients:
         raise Fault(f'dutd has grown by {grown >> 10} KiB in {len(world.ended) - jobs} jobs')
 
 

@@ -232,6 +232,7 @@ class Injuries:
     def crowd(self, _board, count):
         if not self.world.daemon_answers():
             return 'no dutd'
+        self.world.most_clients = max(self.world.most_clients, count)
         self.open += clients.crowd(self.world.lab.socket, count)
         return 'done'
 

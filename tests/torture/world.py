@@ -88,6 +88,7 @@ class World:
         self.daemon_stopped = False
         self.files = collections.Counter()  # what dutd has open at rest
         self.baseline = None    # memory of the present dutd at rest, and how many jobs there were
+        self.most_clients = 0   # that the present dutd has had at a time
         self.acknowledged = {}  # job → board
         self.ended = {}        # job → what the API first said of its end
         self.faults = []       # found while looking for something else
@@ -196,6 +197,7 @@ class World:
         self.daemon_pid = self.lab.daemon.pid
         self.daemon_stopped = False
         self.baseline = None
+        self.most_clients = 0
 
     def try_start(self):
         """Starts dutd unless it runs; what came of it."""
