@@ -493,6 +493,46 @@ static void forget_foreign(struct board *board)
 	board->foreign.reason = NULL;
 }
 
+/* The console that is lent comes with the executor's hello; the others are ours. */
+void board_adopted(struct board *board)
+{
+	struct error err;
+
+	log_job(board->config->id, board->job->id, LOG_NOTICE, "goes on, executor pid %d",
+		(int)lease_pid(board->lease));
+	forget_foreign(board);
+	board->starting = board->job->state == JOB_STARTING;
+	for (size_t i = 0; i < board->n_lines; i++) {
+		line_start(board->lines[i]);
+		if (i > 0 && line_connect(board->lines[i], NULL) >= 0 &&
+		    line_read(board->lines[i], &err) < 0)
+			log_board(board->config->id, LOG_ERR, "console %s: %s",
+				  line_name(board->lines[i]), err.text);
+	}
+	if (board->outlet && outlet_request(board->outlet, OUTLET_READ, NULL, NULL, NULL, &err) < 0)
+		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
+	daemon_retry(board->daemon);
+	daemon_job_changed(board->daemon, board->job);
+}
+
+/* The lock is held: by the executor of our job, if its pid is the one that the kernel names. */
+static bool adopt(struct board *board)
+{
+	struct job *job = board->job;
+	pid_t pid = find_lock_holder(board);
+	struct error err;
+
+	if (board->lease || pid <= 0 || !job ||
+	    (job->state != JOB_STARTING && job->state != JOB_RUNNING))
+		return false;
+	if (lease_adopt(&board->lease, board, job, pid, &err) < 0)
+		return false;
+	board->foreign.pid = pid;
+	board->foreign.since_realtime_us = clock_realtime_us();
+	board->starting = true;
+	return true;
+}
+
 void board_begin(struct board *board)
 {
 	struct job *job = board->job;
@@ -501,6 +541,8 @@ void board_begin(struct board *board)
 	int r;
 
 	r = file_lock(&board->lock_fd, board->state_fd, "lock", &err);
+	if (r == -EWOULDBLOCK && adopt(board))
+		return;
 	if (r < 0) {
 		if (!board->foreign.since_realtime_us)
 			log_board(board->config->id, LOG_WARNING, "cannot have its lock: %s",

@@ -283,7 +283,9 @@ bool board_is_settling(const struct board *board)
 
 bool board_may_be_cut(const struct board *board)
 {
-	return board->off.pending || (board->lock_fd < 0 && !board->lease);
+	bool answers = board->starting || (board->lease && lease_is_answering(board->lease));
+
+	return board->off.pending || (board->lock_fd < 0 && !answers);
 }
 
 void board_describe_holder(const struct board *board, char *text, size_t size)
@@ -300,7 +302,7 @@ void board_describe_holder(const struct board *board, char *text, size_t size)
 	else if (board->foreign.since_realtime_us)
 		(void)snprintf(
 			text, size,
-			"is held since %s by the executor of an earlier dutd, pid %d, until it ends",
+			"is held since %s by the executor of an earlier dutd, pid %d, which does not answer",
 			clock_format_iso(since, board->foreign.since_realtime_us),
 			(int)board->foreign.pid);
 	else if (board->conclude.text[0] && job)

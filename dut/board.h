@@ -113,6 +113,9 @@ void board_cancel_job(struct board *board);
 /* The executor is there and has its `go`. */
 void board_job_runs(struct board *board);
 
+/* The executor of an earlier dutd has been taken over. */
+void board_adopted(struct board *board);
+
 /*
  * The executor is gone (or was never there) and the lock is ours again: drains the console, decides
  * the end from what lies in the job's folder, switches off. reason: what the ready pipe said, or

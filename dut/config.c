@@ -176,7 +176,8 @@ static void read_limits(const struct config_section *root, struct config_limits 
 
 static void read_timeouts(const struct config_section *root, struct config *config)
 {
-	static const char *const known[] = { "overall", "infra_teardown", "daemon", NULL };
+	static const char *const known[] = { "overall", "infra_teardown", "daemon", "executor",
+					     NULL };
 	struct config_section section;
 	const struct yaml_node *overall;
 
@@ -184,6 +185,7 @@ static void read_timeouts(const struct config_section *root, struct config *conf
 	read_positive_duration(&section, "overall", &config->overall_us);
 	read_positive_duration(&section, "infra_teardown", &config->infra_teardown_us);
 	read_positive_duration(&section, "daemon", &config->daemon_us);
+	read_positive_duration(&section, "executor", &config->executor_us);
 	overall = config_get(&section, "overall");
 	if (config->overall_us <= config->limits.overall_us)
 		return;
@@ -330,6 +332,7 @@ static struct config *new_config(void)
 	config->overall_us = UINT64_C(6) * 3600 * USEC_PER_SEC;
 	config->infra_teardown_us = UINT64_C(600) * USEC_PER_SEC;
 	config->daemon_us = UINT64_C(600) * USEC_PER_SEC;
+	config->executor_us = UINT64_C(600) * USEC_PER_SEC;
 	config->limits = (struct config_limits){
 		.overall_us = UINT64_C(24) * 3600 * USEC_PER_SEC,
 		.job_file = UINT64_C(1) << 20,

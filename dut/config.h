@@ -58,11 +58,11 @@ struct config {
 	struct sandbox_user *job_users; /* none: jobs run as dutd's user */
 	size_t n_job_users;
 	mode_t socket_mode;
-	char *socket_group;				   /* or NULL */
-	char **admins;					   /* ends with NULL */
-	char **file_roots;				   /* ends with NULL; absolute */
-	json_t *variables;				   /* object of texts */
-	uint64_t overall_us, infra_teardown_us, daemon_us; /* default timeouts */
+	char *socket_group; /* or NULL */
+	char **admins;	    /* ends with NULL */
+	char **file_roots;  /* ends with NULL; absolute */
+	json_t *variables;  /* object of texts */
+	uint64_t overall_us, infra_teardown_us, daemon_us, executor_us; /* default timeouts */
 	struct config_limits limits;
 
 	struct config_dut *duts; /* dutd.yaml's, then those of the files in order */

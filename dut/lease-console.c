@@ -119,3 +119,18 @@ void lease_watch_console(struct lease *lease)
 				       lease) >= 0)
 		(void)sd_event_source_set_description(lease->console_timer, "console-lost");
 }
+
+int lease_adopt_console(struct lease *lease, const json_t *console, int fds[static PACKET_FDS_MAX],
+			struct error *err)
+{
+	struct line *line = lease_line(lease);
+	json_int_t generation = json_integer_value(json_object_get(console, "gen"));
+
+	if (!line || line_state(line) != LINE_CLOSED)
+		return 0;
+	if (json_is_object(console))
+		return line_adopt(line, fds, (unsigned)generation, err);
+	/* It has none yet: one that is there is lent. */
+	(void)line_connect(line, NULL);
+	return 0;
+}

@@ -206,17 +206,36 @@ static void give_go(struct lease *lease)
 	board_job_runs(lease->board);
 }
 
-static void on_hello(struct lease *lease, const json_t *packet)
+static void on_phase(struct lease *lease, const json_t *packet)
+{
+	const char *name = json_string_value(json_object_get(packet, "phase"));
+
+	for (unsigned i = 0; name && i < JOB_PHASES; i++)
+		if (strcmp(name, job_phase_name((enum job_phase)i)) == 0)
+			lease->job->phase = (enum job_phase)i;
+	/* It may have hung up while it did not matter. */
+	lease_watch_console(lease);
+}
+
+static void on_hello(struct lease *lease, const json_t *packet, int fds[static PACKET_FDS_MAX])
 {
 	const char *nonce = json_string_value(json_object_get(packet, "nonce"));
 	const json_t *console = json_object_get(packet, "console");
 	struct line *line = lease_line(lease);
+	struct error err;
 
 	if (!nonce || strcmp(nonce, lease->job->nonce) != 0 ||
 	    json_integer_value(json_object_get(packet, "attempt")) !=
 		    (json_int_t)lease->job->attempt) {
-		lease_kill(lease, "it said hello for another job");
+		lease_refuse(lease, "it said hello for another job");
 		return;
+	}
+	if (lease->adopted && lease_adopt_console(lease, console, fds, &err) < 0)
+		complain(lease, err.text);
+	if (lease->adopted && !lease->greeted) {
+		on_phase(lease, packet);
+		lease->going = lease->job->state == JOB_RUNNING;
+		board_adopted(lease->board);
 	}
 	lease->greeted = true;
 	lease->complained = false;
@@ -247,17 +266,6 @@ void lease_send_cancel(struct lease *lease)
 			   NULL, 0) >= 0;
 }
 
-static void on_phase(struct lease *lease, const json_t *packet)
-{
-	const char *name = json_string_value(json_object_get(packet, "phase"));
-
-	for (unsigned i = 0; name && i < JOB_PHASES; i++)
-		if (strcmp(name, job_phase_name((enum job_phase)i)) == 0)
-			lease->job->phase = (enum job_phase)i;
-	/* It may have hung up while it did not matter. */
-	lease_watch_console(lease);
-}
-
 static void on_end(struct lease *lease, const json_t *packet)
 {
 	(void)packet;
@@ -277,17 +285,21 @@ static const struct {
 	bool before_hello;
 	void (*handle)(struct lease *lease, const json_t *packet);
 } handlers[] = {
-	{ "hello", true, on_hello },	{ "lent", false, lease_on_lent },
-	{ "off", false, on_off },	{ "on", false, on_on },
-	{ "phase", false, on_phase },	{ "end", false, on_end },
-	{ "returned", false, on_note }, { "cancelling", false, on_note },
-	{ "unknown", true, on_note },
+	{ "lent", false, lease_on_lent }, { "off", false, on_off },
+	{ "on", false, on_on },		  { "phase", false, on_phase },
+	{ "end", false, on_end },	  { "returned", false, on_note },
+	{ "cancelling", false, on_note }, { "unknown", true, on_note },
 };
 
-static void handle_packet(struct lease *lease, const json_t *packet)
+static void handle_packet(struct lease *lease, const json_t *packet, int fds[static PACKET_FDS_MAX])
 {
 	const char *type = json_string_value(json_object_get(packet, "t"));
 
+	/* The one packet whose fds are of use. */
+	if (strcmp(type, "hello") == 0) {
+		on_hello(lease, packet, fds);
+		return;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++) {
 		if (strcmp(type, handlers[i].type) != 0)
 			continue;
@@ -307,13 +319,13 @@ static int receive_one(struct lease *lease)
 	int r;
 
 	r = packet_receive(lease->control_fd, &packet, fds, &err);
-	/* An executor sends fds back with hello and returned; we have never closed ours. */
-	for (unsigned i = 0; i < PACKET_FDS_MAX; i++)
-		(void)close_fd(fds[i]);
 	if (r == 1)
-		handle_packet(lease, packet);
+		handle_packet(lease, packet, fds);
 	else if (r == -EBADMSG)
 		complain(lease, err.text);
+	/* An executor sends fds back with hello and returned; mostly we have never closed ours. */
+	for (unsigned i = 0; i < PACKET_FDS_MAX; i++)
+		(void)close_fd(fds[i]);
 	json_decref(packet);
 	return r;
 }

@@ -17,6 +17,7 @@ struct lease {
 	struct job *job;
 	pid_t pid;
 	int pidfd;
+	bool adopted; /* an earlier dutd's: no child of ours, its exit status cannot be had */
 	sd_event_source *child_source;
 	uint64_t begun_us; /* CLOCK_BOOTTIME */
 
@@ -49,6 +50,7 @@ void lease_connect(struct lease *lease);
 void lease_reconnect_later(struct lease *lease);
 void lease_read_ready(struct lease *lease);
 void lease_kill(struct lease *lease, const char *why);
+void lease_refuse(struct lease *lease, const char *why);
 
 /* lease-control.c */
 int lease_greet(struct lease *lease, struct error *err);
@@ -62,3 +64,8 @@ int lease_send(struct lease *lease, json_t *packet, const int *fds, unsigned n_f
 /* lease-console.c */
 struct line *lease_line(const struct lease *lease); /* the console that is lent, or NULL */
 void lease_on_lent(struct lease *lease, const json_t *packet);
+
+/* What the executor of an earlier dutd has of the console becomes ours, too; fds are those of its
+ * hello, of which it takes what it keeps. */
+int lease_adopt_console(struct lease *lease, const json_t *console, int fds[static PACKET_FDS_MAX],
+			struct error *err);

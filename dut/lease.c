@@ -31,6 +31,7 @@ static const uint64_t START_LIMIT_US =
 static const uint64_t CANCEL_LIMIT_US =
 	UINT64_C(5) * 1000000; /* from the cancel to its end; then it is killed */
 static const uint64_t CONNECT_RETRY_US = 200000;
+static const uint64_t ADOPT_RETRY_US = 1000000;
 
 /* Nobody answers a loan any more: whoever's `on` waits for it, it does not come. */
 static void release_outlet(struct lease *lease)
@@ -208,32 +209,52 @@ static const char *describe_exit(const siginfo_t *info, char *text, size_t size)
 	return text;
 }
 
-static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
+/* The process is gone; reason says how, unless it has said more itself. */
+static void lease_ended(struct lease *lease, char reason[static READY_REASON_MAX + 1])
 {
-	struct lease *lease = data;
 	struct board *board = lease->board;
-	char reason[READY_REASON_MAX + 1];
-	bool started = lease->going;
 	struct error err;
 
-	(void)source;
-	/* What it said before it went: its `end`, the reason on its ready pipe. */
-	lease_drain_control(lease);
-	lease_read_ready(lease);
 	if (lease->reason[0])
-		(void)snprintf(reason, sizeof(reason), "%s", lease->reason);
-	else
-		(void)describe_exit(info, reason, sizeof(reason));
-	if (started && (info->si_code != CLD_EXITED || info->si_status != 0))
-		log_job(board->config->id, lease->job->id, LOG_WARNING, "%s", reason);
+		(void)snprintf(reason, READY_REASON_MAX + 1, "%s", lease->reason);
 	board->lease = lease_free(lease);
 	if (file_lock(&board->lock_fd, board->state_fd, "lock", &err) < 0) {
 		log_board(board->config->id, LOG_ERR,
 			  "the executor is gone, but something still has its lock: %s", err.text);
 		board_lock_is_kept(board, reason);
-		return 0;
+		return;
 	}
 	board_conclude(board, reason);
+}
+
+static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
+{
+	struct lease *lease = data;
+	char reason[READY_REASON_MAX + 1];
+
+	(void)source;
+	/* What it said before it went: its `end`, the reason on its ready pipe. */
+	lease_drain_control(lease);
+	lease_read_ready(lease);
+	(void)describe_exit(info, reason, sizeof(reason));
+	if (lease->going && (info->si_code != CLD_EXITED || info->si_status != 0))
+		log_job(lease->board->config->id, lease->job->id, LOG_WARNING, "%s",
+			lease->reason[0] ? lease->reason : reason);
+	lease_ended(lease, reason);
+	return 0;
+}
+
+/* Nobody can tell how the executor of an earlier dutd ended: its result does. */
+static int on_adopted_gone(sd_event_source *source, int fd, uint32_t events, void *data)
+{
+	struct lease *lease = data;
+	char reason[READY_REASON_MAX + 1] = "the executor died without a result";
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	lease_drain_control(lease);
+	lease_ended(lease, reason);
 	return 0;
 }
 
@@ -244,6 +265,17 @@ void lease_kill(struct lease *lease, const char *why)
 	if (!lease->reason[0])
 		(void)snprintf(lease->reason, sizeof(lease->reason), "%s", why);
 	(void)pidfd_send_signal(lease->pidfd, SIGKILL, NULL, 0);
+}
+
+/* Not the executor that it should be. One of an earlier dutd may be another job's: it lives on. */
+void lease_refuse(struct lease *lease, const char *why)
+{
+	if (!lease->adopted)
+		lease_kill(lease, why);
+	else if (!lease->complained)
+		log_job(lease->board->config->id, lease->job->id, LOG_ERR,
+			"pid %d is not taken over: %s", (int)lease->pid, why);
+	lease->complained = true;
 }
 
 /* ---- the start ---- */
@@ -284,7 +316,7 @@ void lease_connect(struct lease *lease)
 	if (r >= 0 && (getsockopt(lease->control_fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
 		       peer.pid != lease->pid)) {
 		lease->control_fd = close_fd(lease->control_fd);
-		lease_kill(lease, "somebody else listens on its control socket");
+		lease_refuse(lease, "somebody else listens on its control socket");
 		return;
 	}
 	if (r >= 0)
@@ -308,13 +340,36 @@ void lease_reconnect_later(struct lease *lease)
 	(void)sd_event_source_set_enabled(lease->timer, SD_EVENT_ONESHOT);
 }
 
+/* One that is stopped may go on: its hello is waited for, for a long time. */
+static void await_adoption(struct lease *lease)
+{
+	struct board *board = lease->board;
+	uint64_t silent_us = clock_now_us() - lease->begun_us;
+
+	if (silent_us >= board->daemon->config->executor_us) {
+		lease_kill(lease, "it has not answered for timeouts.executor");
+		return;
+	}
+	if (silent_us >= START_LIMIT_US && board->starting) {
+		log_job(board->config->id, lease->job->id, LOG_ERR,
+			"its executor, pid %d, does not answer", (int)lease->pid);
+		board->starting = false;
+	}
+	if (lease->control_fd < 0)
+		lease_connect(lease);
+	(void)sd_event_source_set_time_relative(lease->timer, ADOPT_RETRY_US);
+	(void)sd_event_source_set_enabled(lease->timer, SD_EVENT_ONESHOT);
+}
+
 static int on_connect_retry(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct lease *lease = data;
 
 	(void)source;
 	(void)usec;
-	if (!lease->greeted && clock_now_us() - lease->begun_us >= START_LIMIT_US)
+	if (lease->adopted && !lease->greeted)
+		await_adoption(lease);
+	else if (!lease->greeted && clock_now_us() - lease->begun_us >= START_LIMIT_US)
 		lease_kill(lease, "it did not become ready within 15 s");
 	else if (lease->ready && lease->control_fd < 0)
 		lease_connect(lease);
@@ -505,6 +560,43 @@ int lease_start(struct lease **ret, struct board *board, struct job *job, struct
 		return error_code(err, r, "cannot watch the executor");
 	}
 	(void)sd_event_source_set_description(lease->child_source, "executor");
+	*ret = take_ptr(lease);
+	return 0;
+}
+
+/* ---- adoption ---- */
+
+int lease_adopt(struct lease **ret, struct board *board, struct job *job, pid_t pid,
+		struct error *err)
+{
+	cleanup_(lease_freep) struct lease *lease = calloc(1, sizeof(*lease));
+	sd_event *event = board->daemon->event;
+	int r;
+
+	if (!lease)
+		return error_oom(err);
+	*lease = (struct lease){
+		.board = board,
+		.job = job,
+		.pid = pid,
+		.pidfd = pidfd_open(pid, 0),
+		.adopted = true,
+		.ready = true,
+		.ready_fd = -1,
+		.control_fd = -1,
+		.begun_us = clock_now_us(),
+	};
+	if (lease->pidfd < 0)
+		return error_errno(err, "pid %d", (int)pid);
+	r = sd_event_add_io(event, &lease->child_source, lease->pidfd, EPOLLIN, on_adopted_gone,
+			    lease);
+	if (r >= 0)
+		r = sd_event_add_time(event, &lease->timer, CLOCK_BOOTTIME, 0, 0, on_connect_retry,
+				      lease);
+	if (r < 0)
+		return error_code(err, r, "cannot watch the executor");
+	(void)sd_event_source_set_description(lease->child_source, "executor");
+	(void)sd_event_source_set_description(lease->timer, "executor-adoption");
 	*ret = take_ptr(lease);
 	return 0;
 }

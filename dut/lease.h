@@ -31,6 +31,17 @@ int lease_commit(struct board *board, struct job *job,
  */
 int lease_start(struct lease **ret, struct board *board, struct job *job, struct error *err);
 
+/*
+ * Takes over the executor of an earlier dutd: pid is the process that holds the board's lock, and
+ * the job the one in our records. Its hello decides; until it has come, lease_is_answering() is
+ * false, and it is asked again every second. Once it has come, board_adopted() is called. An
+ * executor that is taken over is never killed for being silent here.
+ *
+ * Errors: -ESRCH when the process is gone.
+ */
+int lease_adopt(struct lease **ret, struct board *board, struct job *job, pid_t pid,
+		struct error *err);
+
 /* Stops watching: the executor runs on without us. */
 struct lease *lease_free(struct lease *lease);
 

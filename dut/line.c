@@ -62,24 +62,34 @@ static int on_wake(sd_event_source *source, int fd, uint32_t events, void *data)
 	return 0;
 }
 
-static int open_fds(struct line *line, struct error *err)
+/* Takes over wake_fd, also on failure. */
+static int watch_wake(struct line *line, int wake_fd, struct error *err)
 {
-	int pipes[2];
 	int r;
 
-	if (pipe2(pipes, O_CLOEXEC | O_NONBLOCK) < 0)
-		return error_errno(err, "pipe");
-	line->pipe_read_fd = pipes[0];
-	line->pipe_write_fd = pipes[1];
-	line->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (line->wake_fd < 0)
-		return error_errno(err, "eventfd");
+	line->wake_source = sd_event_source_disable_unref(line->wake_source);
+	(void)close_fd(line->wake_fd);
+	line->wake_fd = wake_fd;
 	r = sd_event_add_io(line->config.event, &line->wake_source, line->wake_fd, EPOLLIN, on_wake,
 			    line);
 	if (r < 0)
 		return error_code(err, r, "cannot watch the console's eventfd");
 	(void)sd_event_source_set_description(line->wake_source, "console-wake");
 	return 0;
+}
+
+static int open_fds(struct line *line, struct error *err)
+{
+	int pipes[2], wake_fd;
+
+	if (pipe2(pipes, O_CLOEXEC | O_NONBLOCK) < 0)
+		return error_errno(err, "pipe");
+	line->pipe_read_fd = pipes[0];
+	line->pipe_write_fd = pipes[1];
+	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (wake_fd < 0)
+		return error_errno(err, "eventfd");
+	return watch_wake(line, wake_fd, err);
 }
 
 int line_new(struct line **ret, const struct line_config *config, struct error *err)
@@ -351,13 +361,50 @@ int line_begin_loan(struct line *line, uint64_t job, struct error *err)
 	return history_add(&line->history, line->offset, job, err);
 }
 
-unsigned line_lend(struct line *line, int ret_fds[static LINE_LOAN_FDS])
+/* No events asked for: what comes is hang-up and error. */
+static void watch_hangup(struct line *line)
 {
 	drop_source(line);
-	/* No events asked for: what comes is hang-up and error. */
 	if (sd_event_add_io(line->config.event, &line->fd_source, line->fd, 0, on_hangup, line) >=
 	    0)
 		(void)sd_event_source_set_description(line->fd_source, "console-lent");
+}
+
+static bool is_fifo(int fd)
+{
+	struct stat status;
+
+	return fd >= 0 && fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+int line_adopt(struct line *line, int fds[static LINE_LOAN_FDS], unsigned generation,
+	       struct error *err)
+{
+	close_ int console_fd = take_fd(&fds[0]), read_fd = take_fd(&fds[1]);
+	close_ int write_fd = take_fd(&fds[2]), wake_fd = take_fd(&fds[3]);
+	int r;
+
+	if (console_fd < 0 || !is_fifo(read_fd) || !is_fifo(write_fd) || wake_fd < 0)
+		return error_set(err, -EBADF, "the executor sent no loan of a console");
+	r = watch_wake(line, take_fd(&wake_fd), err);
+	if (r < 0)
+		return r;
+	(void)close_fd(line->fd);
+	(void)close_fd(line->pipe_read_fd);
+	(void)close_fd(line->pipe_write_fd);
+	line->fd = take_fd(&console_fd);
+	line->pipe_read_fd = take_fd(&read_fd);
+	line->pipe_write_fd = take_fd(&write_fd);
+	line->generation = generation;
+	line->replaced = false;
+	line->state = LINE_LENT;
+	watch_hangup(line);
+	return 0;
+}
+
+unsigned line_lend(struct line *line, int ret_fds[static LINE_LOAN_FDS])
+{
+	watch_hangup(line);
 	ret_fds[0] = line->fd;
 	ret_fds[1] = line->pipe_read_fd;
 	ret_fds[2] = line->pipe_write_fd;

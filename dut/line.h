@@ -81,6 +81,15 @@ int line_begin_loan(struct line *line, uint64_t job, struct error *err);
 /* Gives the fds for a loan, borrowed, and its new generation: HELD -> LENT, also again when LENT.
  */
 unsigned line_lend(struct line *line, int ret_fds[static LINE_LOAN_FDS]);
+
+/*
+ * An executor that an earlier dutd started has had this loan: its fds (taken over, also on failure)
+ * are ours now. CLOSED -> LENT.
+ *
+ * Errors: -EBADF for what are no such fds.
+ */
+int line_adopt(struct line *line, int fds[static LINE_LOAN_FDS], unsigned generation,
+	       struct error *err);
 unsigned line_generation(const struct line *line);
 
 /* Whether the fd that was lent last is still the present one, and alive. */

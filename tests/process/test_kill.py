@@ -287,27 +287,6 @@ console_patterns: {session_end: "all done", job_success: "test ok"}
             lab.await_board('b1', 'IDLE')
             self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
 
-    def test_a_living_executor_makes_the_board_borked_until_it_ends(self):
-        with Lab() as lab:
-            lab.sim('b1', self.SCRIPT.replace('800ms', '2500ms'))
-            lab.start()
-            job = lab.submit_ok(self.JOB, 'b1')
-            lab.await_phase(job, 'running')
-            pid = lab.executor_pid('b1')
-            lab.kill_daemon()
-            lab.start()
-            found = lab.board_state('b1')
-            self.assertEqual(found['state'], 'BORKED')
-            self.assertEqual(found['executor']['pid'], pid)
-            self.assertIn(str(pid), found['message'])
-            refused = lab.submit(self.JOB, 'b1')
-            self.assertEqual(refused.status, 409)
-            self.assertIn(str(pid), refused.json['error'])
-            ended = lab.await_job(job)
-            self.assertEqual((ended['status'], ended['reason']), ('PASS', 'ok'))
-            lab.await_board('b1', 'IDLE')
-            self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
-
     def test_both_killed_the_next_dutd_cleans_up(self):
         with Lab() as lab:
             lab.sim('b1', BOOT)
