@@ -310,13 +310,13 @@ console_patterns: {session_end: "all done", job_success: "test ok"}
 
     def test_an_attempt_that_did_not_start_is_begun_again(self):
         """
-        Both are killed when the bucket has just been unpacked, while the board, which is on, talks
-        all the time: the second attempt has files of its own, and every byte has one offset.
+        Both are killed when the bucket has just been unpacked and the board, which is on, has
+        talked: the second attempt has files of its own, and every byte has one offset.
         """
         with Lab() as lab:
             stall = self.stall_fetching(lab)
             sent = lab.path('boards', 'b1', 'sent.bin')
-            lab.sim('b1', 'at 1ms flood 20000\nat 100ms send "\\r\\nLinux\\r\\n"',
+            lab.sim('b1', 'at 1ms flood 20000 for 3s\nat 2ms send "\\r\\nLinux\\r\\n"',
                     options={'sent': sent})
             lab.start()
             self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'on'}).status, 200)
@@ -325,6 +325,9 @@ console_patterns: {session_end: "all done", job_success: "test ok"}
             await_true(lambda: os.path.exists(stall + '.there'), 'the unpacking')
             with lab.stream(f'/jobs/{job}/log', follow=1) as stream:
                 first = stream.read_some()
+            # What is in the pipe of both when both are killed is nobody's: let it be silent then.
+            await_true(lambda: len(whole_console(self, lab, 'b1')) == os.path.getsize(sent) > 59000,
+                       'all that the board had to say')
             pid = lab.executor_pid('b1')
             lab.kill_daemon()
             processes.kill(pid, signal.SIGKILL)
