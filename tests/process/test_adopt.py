@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dutd killed or stopped in the middle of jobs: the next one takes them over, and nobody notices."""
+"""dutd killed or stopped in the middle of jobs: the next takes them over, and nobody notices."""
 
 import json
 import os
