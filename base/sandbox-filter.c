@@ -16,10 +16,12 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -57,6 +59,7 @@ enum verb {
 	ALLOW_SELF,   /* the argument is our pid */
 	REFUSE_IF,    /* the argument is the value; a rule that allows the call follows */
 	MISSING,      /* as if the kernel did not have it: libc then does without */
+	MISSING_IF,   /* the same when the argument is the value */
 };
 
 struct rule {
@@ -239,6 +242,128 @@ static const struct rule executor_rules[] = {
 	{ SYS_setsockopt, MISSING, 0, 0 },
 	{ SYS_clone3, MISSING, 0, 0 },
 };
+
+/* Files, folders and links in the folders that Landlock leaves, and what loads a library. */
+static const struct rule file_rules[] = {
+	{ SYS_pread64, ALLOW, 0, 0 },
+	{ SYS_pwrite64, ALLOW, 0, 0 },
+	FCNTL_RULES(SYS_fcntl),
+#ifdef SYS_fcntl64
+	FCNTL_RULES(SYS_fcntl64),
+#endif
+	{ SYS_openat, ALLOW, 0, 0 },
+	{ SYS_openat2, ALLOW, 0, 0 },
+	{ SYS_mkdirat, ALLOW, 0, 0 },
+	{ SYS_symlinkat, ALLOW, 0, 0 },
+	{ SYS_linkat, ALLOW, 0, 0 },
+	{ SYS_unlinkat, ALLOW, 0, 0 },
+#ifdef SYS_renameat
+	{ SYS_renameat, ALLOW, 0, 0 },
+#endif
+	{ SYS_renameat2, ALLOW, 0, 0 },
+	{ SYS_readlinkat, ALLOW, 0, 0 },
+	{ SYS_faccessat, ALLOW, 0, 0 },
+	{ SYS_faccessat2, ALLOW, 0, 0 },
+#ifdef SYS_access
+	{ SYS_access, ALLOW, 0, 0 },
+	{ SYS_readlink, ALLOW, 0, 0 },
+#endif
+	{ SYS_getdents64, ALLOW, 0, 0 },
+	{ SYS_ftruncate, ALLOW, 0, 0 },
+#ifdef SYS_ftruncate64
+	{ SYS_ftruncate64, ALLOW, 0, 0 },
+#endif
+	{ SYS_fstatfs, ALLOW, 0, 0 },
+#ifdef SYS_fstatfs64
+	{ SYS_fstatfs64, ALLOW, 0, 0 },
+#endif
+	{ SYS_utimensat, ALLOW, 0, 0 },
+#ifdef SYS_utimensat_time64
+	{ SYS_utimensat_time64, ALLOW, 0, 0 },
+#endif
+#ifdef SYS_poll
+	{ SYS_poll, ALLOW, 0, 0 },
+#endif
+	{ SYS_ppoll, ALLOW, 0, 0 },
+#ifdef SYS_ppoll_time64
+	{ SYS_ppoll_time64, ALLOW, 0, 0 },
+#endif
+	{ SYS_sched_getaffinity, ALLOW, 0, 0 }, /* how many processors malloc() has */
+	{ SYS_sysinfo, ALLOW, 0, 0 },		/* how much memory qsort() has */
+	{ SYS_uname, ALLOW, 0, 0 },
+	{ SYS_clone3, MISSING, 0, 0 },
+};
+
+/* A client of the internet, and the thread in which it looks up a name. */
+static const struct rule network_rules[] = {
+	{ SYS_socket, ALLOW_IF, 0, AF_INET },
+	{ SYS_socket, ALLOW_IF, 0, AF_INET6 },
+	/* libc asks local services, and the kernel for its addresses, and does without. */
+	{ SYS_socket, MISSING_IF, 0, AF_UNIX },
+	{ SYS_socket, MISSING_IF, 0, AF_NETLINK },
+	{ SYS_socketpair, ALLOW, 0, 0 },
+	{ SYS_connect, ALLOW, 0, 0 },
+	{ SYS_shutdown, ALLOW, 0, 0 },
+	{ SYS_sendmsg, ALLOW, 0, 0 },
+	{ SYS_sendmmsg, ALLOW, 0, 0 },
+	{ SYS_recvmsg, ALLOW, 0, 0 },
+	{ SYS_sendto, ALLOW, 0, 0 },
+	{ SYS_recvfrom, ALLOW, 0, 0 },
+#ifdef SYS_send
+	{ SYS_send, ALLOW, 0, 0 },
+	{ SYS_recv, ALLOW, 0, 0 },
+#endif
+	{ SYS_getsockopt, ALLOW, 0, 0 },
+	{ SYS_setsockopt, ALLOW, 0, 0 },
+	{ SYS_getsockname, ALLOW, 0, 0 },
+	{ SYS_getpeername, ALLOW, 0, 0 },
+	{ SYS_ioctl, ALLOW_IF, 1, FIONREAD },
+	{ SYS_pipe2, ALLOW, 0, 0 },
+	{ SYS_eventfd2, ALLOW, 0, 0 },
+	{ SYS_dup, ALLOW, 0, 0 },
+	{ SYS_clone, ALLOW_MASKED, 0, CLONE_THREAD },
+};
+
+/* A loop that starts programs with given fds, each in a session of its own, and ends them. */
+static const struct rule helper_rules[] = {
+	{ SYS_clone, ALLOW_IF, 0, CLONE_VM | CLONE_VFORK | SIGCHLD }, /* posix_spawn() alone */
+	{ SYS_execve, ALLOW, 0, 0 },
+	{ SYS_setsid, ALLOW, 0, 0 },
+	{ SYS_dup3, ALLOW, 0, 0 },
+#ifdef SYS_dup2
+	{ SYS_dup2, ALLOW, 0, 0 },
+#endif
+	{ SYS_close_range, ALLOW, 0, 0 },
+	{ SYS_kill, ALLOW, 0, 0 },
+	{ SYS_pidfd_open, ALLOW, 0, 0 },
+	{ SYS_pidfd_send_signal, ALLOW, 0, 0 },
+	{ SYS_waitid, ALLOW, 0, 0 },
+	{ SYS_wait4, ALLOW, 0, 0 },
+	{ SYS_memfd_create, ALLOW, 0, 0 },
+	{ SYS_epoll_create1, ALLOW, 0, 0 },
+	{ SYS_epoll_ctl, ALLOW, 0, 0 },
+#ifdef SYS_epoll_wait
+	{ SYS_epoll_wait, ALLOW, 0, 0 },
+#endif
+	{ SYS_epoll_pwait, ALLOW, 0, 0 },
+	{ SYS_epoll_pwait2, ALLOW, 0, 0 },
+	{ SYS_signalfd4, ALLOW, 0, 0 },
+	/* As what is started begins, and confines itself further. */
+#ifdef SYS_arch_prctl
+	{ SYS_arch_prctl, ALLOW, 0, 0 },
+#endif
+#ifdef __ARM_NR_set_tls
+	{ __ARM_NR_set_tls, ALLOW, 0, 0 },
+#endif
+	{ SYS_set_tid_address, ALLOW, 0, 0 },
+	{ SYS_prctl, ALLOW, 0, 0 },
+	{ SYS_capget, ALLOW, 0, 0 },
+	{ SYS_capset, ALLOW, 0, 0 },
+	{ SYS_seccomp, ALLOW, 0, 0 },
+	{ SYS_landlock_create_ruleset, ALLOW, 0, 0 },
+	{ SYS_landlock_add_rule, ALLOW, 0, 0 },
+	{ SYS_landlock_restrict_self, ALLOW, 0, 0 },
+};
 /* clang-format on */
 
 struct rules {
@@ -276,6 +401,7 @@ static void emit_rule(struct filter *filter, const struct rule *rule)
 {
 	const uint16_t equal = BPF_JMP | BPF_JEQ | BPF_K;
 	uint32_t number = (uint32_t)rule->number, value = rule->value;
+	uint32_t decision = SECCOMP_RET_ALLOW;
 
 	if (rule->verb == ALLOW || rule->verb == MISSING) {
 		emit(filter, equal, number, 0, 1);
@@ -283,6 +409,10 @@ static void emit_rule(struct filter *filter, const struct rule *rule)
 			    rule->verb == ALLOW ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | ENOSYS);
 		return;
 	}
+	if (rule->verb == MISSING_IF)
+		decision = SECCOMP_RET_ERRNO | ENOSYS;
+	else if (rule->verb == REFUSE_IF)
+		decision = filter->refusal;
 	if (rule->verb == ALLOW_SELF)
 		value = (uint32_t)getpid();
 	if (rule->verb == ALLOW_MASKED) {
@@ -294,7 +424,7 @@ static void emit_rule(struct filter *filter, const struct rule *rule)
 		emit_load(filter, ARGUMENT(rule->argument));
 	}
 	emit(filter, equal, value, 0, 1);
-	emit_return(filter, rule->verb == REFUSE_IF ? filter->refusal : SECCOMP_RET_ALLOW);
+	emit_return(filter, decision);
 	emit_load(filter, offsetof(struct seccomp_data, nr));
 }
 
@@ -331,10 +461,36 @@ bool sandbox_can_filter(void)
 	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }
 
-int sandbox_filter_calls(enum sandbox_profile profile, struct error *err)
+static void emit_profile(struct filter *filter, enum sandbox_profile profile)
 {
 	const struct rules compute = { compute_rules, ARRAY_SIZE(compute_rules) };
 	const struct rules executor = { executor_rules, ARRAY_SIZE(executor_rules) };
+	const struct rules files = { file_rules, ARRAY_SIZE(file_rules) };
+	const struct rules network = { network_rules, ARRAY_SIZE(network_rules) };
+	const struct rules helper = { helper_rules, ARRAY_SIZE(helper_rules) };
+
+	/* The first rule that decides does: what is refused stands before what is allowed. */
+	switch (profile) {
+	case SANDBOX_COMPUTE:
+		break;
+	case SANDBOX_EXECUTOR:
+		emit_rules(filter, &executor);
+		break;
+	case SANDBOX_HELPER:
+		emit_rules(filter, &helper);
+		/* fall through */
+	case SANDBOX_DOWNLOAD:
+		emit_rules(filter, &network);
+		/* fall through */
+	case SANDBOX_UNPACK:
+		emit_rules(filter, &files);
+		break;
+	}
+	emit_rules(filter, &compute);
+}
+
+int sandbox_filter_calls(enum sandbox_profile profile, struct error *err)
+{
 	struct filter filter = {
 		.refusal = is_strict() ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM,
 	};
@@ -343,10 +499,7 @@ int sandbox_filter_calls(enum sandbox_profile profile, struct error *err)
 	if (!sandbox_can_filter())
 		return 0;
 	emit_start(&filter);
-	/* The first rule that decides does: what is refused stands before what is allowed. */
-	if (profile == SANDBOX_EXECUTOR)
-		emit_rules(&filter, &executor);
-	emit_rules(&filter, &compute);
+	emit_profile(&filter, profile);
 	emit_return(&filter, filter.refusal);
 	program.len = filter.length;
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &program) < 0)

@@ -2,6 +2,7 @@
 #include "base/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <stdlib.h>
@@ -27,7 +28,8 @@ static int set_limit(__rlimit_resource_t resource, uint64_t value, const char *n
 	/* Without root a hard limit only goes down. */
 	if (value < limit.rlim_max)
 		limit.rlim_max = value;
-	limit.rlim_cur = limit.rlim_max;
+	if (limit.rlim_cur > limit.rlim_max)
+		limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(resource, &limit) < 0)
 		return error_errno(err, "cannot limit %s", name);
 	return 0;
@@ -130,6 +132,7 @@ enum {
 	CREATE_RULESET_VERSION = 1,
 };
 
+static const uint64_t FS_EXECUTE = 1U << 0;
 static const uint64_t FS_WRITE_FILE = 1U << 1;
 static const uint64_t FS_READ_FILE = 1U << 2;
 static const uint64_t FS_READ_DIR = 1U << 3;
@@ -137,11 +140,13 @@ static const uint64_t FS_REMOVE_DIR = 1U << 4;
 static const uint64_t FS_REMOVE_FILE = 1U << 5;
 static const uint64_t FS_MAKE_DIR = 1U << 7;
 static const uint64_t FS_MAKE_REG = 1U << 8;
+static const uint64_t FS_MAKE_SYM = 1U << 12;
 static const uint64_t FS_OF_ABI_1 = (1U << 13) - 1;
 static const uint64_t FS_REFER = 1U << 13; /* to rename between folders */
 static const uint64_t FS_TRUNCATE = 1U << 14;
 static const uint64_t FS_IOCTL_DEV = 1U << 15;
-static const uint64_t NET_BIND_AND_CONNECT_TCP = 3;
+static const uint64_t NET_BIND_TCP = 1U << 0;
+static const uint64_t NET_CONNECT_TCP = 1U << 1;
 static const uint64_t SCOPE_ABSTRACT_SOCKET_AND_SIGNAL = 3;
 
 /* The kernel takes the shorter ones of older ABIs by their length. */
@@ -174,10 +179,14 @@ static uint64_t fs_allowed(enum sandbox_access access, bool is_folder)
 {
 	uint64_t file = FS_READ_FILE, folder = FS_READ_DIR;
 
-	if (access == SANDBOX_WRITE) {
+	if (access == SANDBOX_EXECUTE)
+		file |= FS_EXECUTE;
+	if (access == SANDBOX_WRITE || access == SANDBOX_LINK) {
 		file |= FS_WRITE_FILE | FS_TRUNCATE;
 		folder |= FS_REMOVE_DIR | FS_REMOVE_FILE | FS_MAKE_DIR | FS_MAKE_REG | FS_REFER;
 	}
+	if (access == SANDBOX_LINK)
+		folder |= FS_MAKE_SYM;
 	return is_folder ? file | folder : file;
 }
 
@@ -194,12 +203,24 @@ static int allow_path(int ruleset_fd, const struct sandbox_path *path, int abi, 
 	return 0;
 }
 
-static int restrict_paths(const struct sandbox_path *paths, size_t n_paths, struct error *err)
+/* The first version of Landlock has no rule that lets a hard link be made in another folder. */
+static bool is_beyond(int abi, const struct sandbox_path *paths, size_t n_paths)
+{
+	for (size_t i = 0; i < n_paths; i++)
+		if (paths[i].access == SANDBOX_LINK && abi < ABI_REFER)
+			return true;
+	return abi == 0;
+}
+
+static int restrict_paths(const struct sandbox_path *paths, size_t n_paths, bool connects,
+			  struct error *err)
 {
 	int abi = landlock_abi();
 	const struct ruleset ruleset = {
 		.fs = fs_of(abi),
-		.net = abi >= ABI_NET ? NET_BIND_AND_CONNECT_TCP : 0,
+		.net = abi < ABI_NET ? 0
+		       : connects    ? NET_BIND_TCP
+				     : NET_BIND_TCP | NET_CONNECT_TCP,
 		.scope = abi >= ABI_SCOPE ? SCOPE_ABSTRACT_SOCKET_AND_SIGNAL : 0,
 	};
 	size_t size = abi >= ABI_SCOPE ? sizeof(ruleset)
@@ -207,7 +228,7 @@ static int restrict_paths(const struct sandbox_path *paths, size_t n_paths, stru
 				       : RULESET_SIZE_ABI_1;
 	close_ int fd = -1;
 
-	if (abi == 0)
+	if (is_beyond(abi, paths, n_paths))
 		return 0;
 	fd = (int)syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
 	if (fd < 0)
@@ -240,13 +261,25 @@ int __lsan_is_turned_off(void)
 int sandbox_enter(enum sandbox_profile profile, const struct sandbox_path *paths, size_t n_paths,
 		  struct error *err)
 {
-	int r = restrict_paths(paths, n_paths, err);
+	bool connects = profile == SANDBOX_DOWNLOAD || profile == SANDBOX_HELPER;
+	int r = restrict_paths(paths, n_paths, connects, err);
 
 	if (r >= 0)
 		r = sandbox_filter_calls(profile, err);
 	if (r >= 0)
 		entered = true;
 	return r;
+}
+
+void sandbox_open(struct sandbox_path *paths, size_t *count, size_t max, const char *const *names,
+		  enum sandbox_access access)
+{
+	for (; *names && *count < max; names++) {
+		int fd = open(*names, O_PATH | O_CLOEXEC);
+
+		if (fd >= 0)
+			paths[(*count)++] = (struct sandbox_path){ .fd = fd, .access = access };
+	}
 }
 
 const char *sandbox_lacks(void)

@@ -47,11 +47,17 @@ int sandbox_drop(const struct sandbox_user *user, struct error *err);
 enum sandbox_profile {
 	SANDBOX_COMPUTE,  /* reads and writes the fds that it has, and computes */
 	SANDBOX_EXECUTOR, /* a loop over given fds, and files: no socket(), fork, execve or kill */
+	SANDBOX_UNPACK,	  /* files, folders and links: no sockets, no other process */
+	SANDBOX_DOWNLOAD, /* the same, threads, and sockets of the internet: no listen(), no process
+			   */
+	SANDBOX_HELPER,	  /* a loop that starts programs which enter one of the former two */
 };
 
 enum sandbox_access {
-	SANDBOX_READ,  /* files and folders */
-	SANDBOX_WRITE, /* as well as create, remove, rename: files and folders, nothing else */
+	SANDBOX_READ,	 /* files and folders */
+	SANDBOX_EXECUTE, /* the same, and programs */
+	SANDBOX_WRITE,	 /* as well as create, remove, rename: files and folders, nothing else */
+	SANDBOX_LINK,	 /* the same, and links */
 };
 
 /* A file, or a folder with all that is beneath it. */
@@ -71,6 +77,15 @@ struct sandbox_path {
  */
 int sandbox_enter(enum sandbox_profile profile, const struct sandbox_path *paths, size_t n_paths,
 		  struct error *err);
+
+/*
+ * Opens the files and folders names (ends with NULL; links are followed, what is not there is left
+ * out) and appends them to paths, of which there are *count and place for max.
+ *
+ * Owns: the fds are the caller's, who needs them until sandbox_enter().
+ */
+void sandbox_open(struct sandbox_path *paths, size_t *count, size_t max, const char *const *names,
+		  enum sandbox_access access);
 
 /* Names what this kernel lacks of it, or NULL when it has everything. */
 const char *sandbox_lacks(void);
