@@ -114,7 +114,7 @@ static int make_request(int *ret_fd, struct error *err)
 {
 	static const char request[] =
 		"{\"names\": [\"result.json\", \"console.log\", \"console.idx\", "
-		"\"events.jsonl\"], \"missing_ok\": true}";
+		"\"events.jsonl\"]}";
 	close_ int fd = memfd_create("request", MFD_CLOEXEC);
 	int r;
 

@@ -8,10 +8,11 @@
  *
  * Fds: 0 the request (one JSON object, then the end), 1 the answer, 3 and 4 as below. The answer is
  * a line {"ok": true, "size", "seconds"} or {"reason", "error"}; lines {"progress": BYTES} may come
- * before it. The exit status is 0 when an answer was given.
+ * before it. The exit status is 0 when it is done, and 1 when the answer says why not.
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
@@ -32,6 +33,7 @@
 #include "base/jsontext.h"
 #include "base/protocol.h"
 #include "executor/download.h"
+#include "executor/fetchbox.h"
 #include "executor/fileurl.h"
 #include "executor/localfile.h"
 #include "executor/sink.h"
@@ -44,13 +46,13 @@ enum {
 };
 
 enum {
+	EXIT_FAILED = 1,
 	EXIT_USAGE = 64,
 	EXIT_NO_ANSWER = 70,
-	UNPACK_MEMORY_MAX = 1 << 30, /* of address space: a decompressor may ask for 4 GiB */
 	/* Of processor time: this, and more for each byte of the archive. */
 	UNPACK_TIME_S = 300,
 	UNPACK_BYTES_PER_S = 256 << 10,
-	NAMES_MAX = 1000,
+	NAMES_MAX = 32, /* to pack */
 };
 
 /* One action. *ret_reason is set on failure, to a reason of result.json. */
@@ -134,10 +136,16 @@ static void read_patience(struct download_limits *limits, const json_t *request)
 		limits->retry_ms = (unsigned)json_integer_value(retry);
 }
 
-static int download_into(struct sink *sink, const char *url, const json_t *request,
-			 struct error *err)
+static int confine_download(const struct sink *sink, const char *url, const json_t *roots,
+			    struct error *err)
 {
-	const json_t *roots = json_object_get(request, "file_roots");
+	return url && !fileurl_is(url) ? fetchbox_download(sink->max_bytes, err)
+				       : fetchbox_copy(sink->max_bytes, url, roots, err);
+}
+
+static int download_into(struct sink *sink, const char *url, const json_t *roots,
+			 const json_t *request, struct error *err)
+{
 	struct download_limits limits;
 	close_ int fd = -1;
 	int r = sink_start(sink, err);
@@ -150,15 +158,8 @@ static int download_into(struct sink *sink, const char *url, const json_t *reque
 		read_patience(&limits, request);
 		return download_url(url, sink, &limits, err);
 	}
-	if (!json_is_array(roots))
-		roots = NULL;
-	r = check_roots(roots, err);
-	if (r < 0)
-		return r;
 	r = localfile_open(&fd, url, roots, err);
-	if (r < 0)
-		return r;
-	return localfile_copy(fd, sink, err);
+	return r < 0 ? r : localfile_copy(fd, sink, err);
 }
 
 /* What has to be left on the disk. */
@@ -181,9 +182,18 @@ static int do_download(const json_t *request, uint64_t *ret_size, const char **r
 		.min_free = get_floor(request),
 		.progress = answer_progress,
 	};
+	const json_t *roots = json_object_get(request, "file_roots");
 	int r;
 
-	r = download_into(&sink, url, request, err);
+	if (!json_is_array(roots))
+		roots = NULL;
+	*ret_reason = "executor_failed";
+	r = check_roots(roots, err);
+	if (r >= 0)
+		r = confine_download(&sink, url, roots, err);
+	if (r < 0)
+		return r;
+	r = download_into(&sink, url, roots, request, err);
 	*ret_reason = is_disk_fault(r) ? "disk" : "download";
 	if (r < 0)
 		return r;
@@ -200,7 +210,7 @@ static void on_time_over(int number)
 	ssize_t n = write(FD_ANSWER, time_over_text, strlen(time_over_text));
 
 	(void)number;
-	_exit(n < 0 ? EXIT_NO_ANSWER : EXIT_SUCCESS);
+	_exit(n < 0 ? EXIT_NO_ANSWER : EXIT_FAILED);
 }
 
 /* A bomb is small and takes long; an archive that is large may. */
@@ -224,15 +234,6 @@ static void limit_time(const json_t *request)
 	(void)setrlimit(RLIMIT_CPU, &limit);
 }
 
-static void limit_memory(void)
-{
-#if !WITH_ADDRESS_SANITIZER
-	struct rlimit limit = { .rlim_cur = UNPACK_MEMORY_MAX, .rlim_max = UNPACK_MEMORY_MAX };
-
-	(void)setrlimit(RLIMIT_AS, &limit);
-#endif
-}
-
 static int do_unpack(const json_t *request, uint64_t *ret_size, const char **ret_reason,
 		     struct error *err)
 {
@@ -246,30 +247,86 @@ static int do_unpack(const json_t *request, uint64_t *ret_size, const char **ret
 	};
 	int r;
 
-	limit_memory();
+	*ret_reason = "executor_failed";
 	limit_time(request);
+	r = fetchbox_unpack(options.max_bytes, FD_OTHER, err);
+	if (r < 0)
+		return r;
 	r = archive_unpack(FD_FILE, FD_OTHER, &options, ret_size, err);
 	*ret_reason = is_disk_fault(r) ? "disk" : "bucket";
 	return r;
 }
 
-static int do_pack(const json_t *request, uint64_t *ret_size, const char **ret_reason,
-		   struct error *err)
-{
-	const json_t *names = json_object_get(request, "names");
-	const char *list[NAMES_MAX + 1] = { NULL };
+/* What is to be packed: folders by name, files as they are open. */
+struct packing {
+	const char *folders[NAMES_MAX + 1]; /* ends with NULL */
+	struct archive_member files[NAMES_MAX];
+	size_t n_folders, n_files;
+};
 
-	*ret_reason = "disk";
+static void packing_done(struct packing *packing)
+{
+	for (size_t i = 0; i < packing->n_files; i++) {
+		(void)close_fd(packing->files[i].fd);
+		free(packing->files[i].name);
+	}
+}
+
+/*
+ * Takes in one name, as a job has left it. What is neither a folder nor a regular file with this
+ * one name is left out: dutd may read what the job may not, and a second name can be anybody's
+ * file.
+ */
+static int add_to_packing(struct packing *packing, const char *name, struct error *err)
+{
+	int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+	close_ int fd = openat(FD_OTHER, name, flags);
+	struct archive_member *file = &packing->files[packing->n_files];
+	struct stat found;
+
+	if (fd < 0 || fstat(fd, &found) < 0)
+		return 0;
+	if (S_ISDIR(found.st_mode))
+		packing->folders[packing->n_folders++] = name;
+	if (!S_ISREG(found.st_mode) || found.st_nlink != 1)
+		return 0;
+	file->name = strdup(name);
+	if (!file->name)
+		return error_oom(err);
+	file->fd = take_fd(&fd);
+	packing->n_files++;
+	return 0;
+}
+
+static int pack(struct packing *packing, const json_t *names, struct error *err)
+{
+	int r;
+
 	if (json_array_size(names) > NAMES_MAX)
 		return error_set(err, -E2BIG, "more than %d names to pack", NAMES_MAX);
 	for (size_t i = 0; i < json_array_size(names); i++) {
-		list[i] = json_string_value(json_array_get(names, i));
-		if (!list[i])
-			return error_set(err, -EINVAL, "a name to pack is no text");
+		const char *name = json_string_value(json_array_get(names, i));
+
+		if (!name || !*name || strchr(name, '/') || *name == '.')
+			return error_set(err, -EINVAL, "a name to pack is none of this folder's");
+		r = add_to_packing(packing, name, err);
+		if (r < 0)
+			return r;
 	}
+	return archive_pack_members(FD_FILE, FD_OTHER, packing->folders, packing->files,
+				    packing->n_files, err);
+}
+
+static int do_pack(const json_t *request, uint64_t *ret_size, const char **ret_reason,
+		   struct error *err)
+{
+	cleanup_(packing_done) struct packing packing = { .n_files = 0 };
+	int r = fetchbox_pack(FD_OTHER, err);
+
 	/* Whoever reads the tar counts it. */
 	*ret_size = 0;
-	return archive_pack(FD_FILE, FD_OTHER, list, err);
+	*ret_reason = "disk";
+	return r < 0 ? r : pack(&packing, json_object_get(request, "names"), err);
 }
 
 static const struct {
@@ -303,7 +360,7 @@ static int run_action(action_fn action)
 	else
 		answer(json_pack("{s:b, s:I, s:f}", "ok", 1, "size", (json_int_t)size, "seconds",
 				 (double)(clock_now_us() - began_us) / 1e6));
-	return EXIT_SUCCESS;
+	return r < 0 ? EXIT_FAILED : EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)

@@ -16,7 +16,7 @@
 #include "base/protocol.h"
 #include "base/spawn.h"
 
-enum { FD_HELPER_SOCKET = 3 };
+enum { FD_HELPER_SOCKET = 3, FD_HELPER_JOB_DIR = 4 };
 
 struct fetcher {
 	struct fetcher_config config;
@@ -300,16 +300,35 @@ void fetcher_cancel(struct fetcher *fetcher)
 
 /* ---- start ---- */
 
+/* Its name, then the folders that it may read; with any, all of them. Ends with NULL. */
+static char **make_arguments(char *path, char *const *roots)
+{
+	static char everything[] = "/";
+	size_t count = 0;
+	char **argv;
+
+	while (roots && roots[count])
+		count++;
+	argv = calloc(count + 3, sizeof(*argv));
+	if (!argv)
+		return NULL;
+	argv[0] = path;
+	if (roots)
+		memcpy(argv + 1, roots, count * sizeof(*argv));
+	else
+		argv[1] = everything;
+	return argv;
+}
+
 static int start_helper(struct fetcher *fetcher, struct error *err)
 {
 	free_ char *path = NULL;
+	free_ char **argv = NULL;
 	close_ int theirs = -1;
-	struct spawn_fd map;
-	char *argv[] = { NULL, NULL };
+	struct spawn_fd map[2];
 	struct spawn_config config = {
-		.argv = argv,
-		.fds = &map,
-		.n_fds = 1,
+		.fds = map,
+		.n_fds = fetcher->config.job_dir_fd < 0 ? 1 : 2,
 		.new_session = true,
 	};
 	pid_t pid;
@@ -319,13 +338,17 @@ static int start_helper(struct fetcher *fetcher, struct error *err)
 		path = NULL;
 		return error_oom(err);
 	}
+	argv = make_arguments(path, fetcher->config.file_roots);
+	if (!argv)
+		return error_oom(err);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_errno(err, "cannot make a socket for dut-helper");
 	fetcher->fd = pair[0];
 	theirs = pair[1];
-	argv[0] = path;
 	config.path = path;
-	map = (struct spawn_fd){ .from = theirs, .to = FD_HELPER_SOCKET };
+	config.argv = argv;
+	map[0] = (struct spawn_fd){ .from = theirs, .to = FD_HELPER_SOCKET };
+	map[1] = (struct spawn_fd){ .from = fetcher->config.job_dir_fd, .to = FD_HELPER_JOB_DIR };
 	return spawn(&pid, &fetcher->pidfd, &config, err);
 }
 

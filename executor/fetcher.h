@@ -34,6 +34,7 @@ struct fetcher_config {
 	/* Absolute folders, ending with NULL: file: URLs that lead out of all of them (links
 	 * resolved) are refused. NULL: any readable file. Borrowed for the life of the fetcher. */
 	char *const *file_roots;
+	int job_dir_fd; /* where dut-fetch may write: unpacking needs it. -1: it is not confined */
 	fetch_progress_fn progress; /* or NULL */
 	uint64_t min_free;	    /* bytes of the disk that are left alone */
 };

@@ -5,6 +5,9 @@
  * console and no lock, and parses nothing but its executor's small requests and the small answers
  * of its children; when the executor is gone it kills them and leaves.
  *
+ * Its arguments are the folders beneath which file: URLs may lie; fd 4 is the job's folder. It
+ * confines itself to these (executor/fetchbox.h) before it reads anything.
+ *
  * fd 3 is a SEQPACKET socket; packets are those of base/protocol.h. Requests: "download" {id, url,
  * sha256, max_bytes, file_roots} + [file to write] (without a url: + [file to copy]), "unpack" {id,
  * max_bytes, max_files} + [archive, folder], "cancel" {}: all end now, and nothing more is said of
@@ -35,9 +38,11 @@
 #include "base/log.h"
 #include "base/protocol.h"
 #include "base/spawn.h"
+#include "executor/fetchbox.h"
 
 enum {
 	FD_EXECUTOR = 3,
+	FD_JOB_DIR = 4, /* where dut-fetch may write; without it nothing is confined (in tests) */
 	TASKS_MAX = 16, /* at once; more are refused */
 	ANSWER_MAX = 4096,
 	EXIT_USAGE = 64,
@@ -195,15 +200,19 @@ static int on_output(sd_event_source *source, int fd, uint32_t events, void *dat
 	return 0;
 }
 
-static int on_fetch_exit(sd_event_source *source, const siginfo_t *info, void *data)
+static int on_fetch_exit(sd_event_source *source, int fd, uint32_t events, void *data)
 {
 	struct task *task = data;
+	siginfo_t info = { 0 };
 	char text[96];
 
 	(void)source;
+	(void)fd;
+	(void)events;
 	(void)read_output(task);
-	/* What it may have left behind in its session. */
+	/* What it may have left behind in its session; then the number is free. */
 	task_kill(task);
+	(void)waitid(P_PIDFD, (id_t)task->pidfd, &info, WEXITED);
 	task->child = sd_event_source_disable_unref(task->child);
 	task->output = sd_event_source_disable_unref(task->output);
 	task->helper->n_running--;
@@ -215,12 +224,12 @@ static int on_fetch_exit(sd_event_source *source, const siginfo_t *info, void *d
 		task_end(task, task->answer);
 		return 0;
 	}
-	if (info->si_code == CLD_EXITED)
+	if (info.si_code == CLD_EXITED)
 		(void)snprintf(text, sizeof(text), "dut-fetch ended with status %d and no answer",
-			       info->si_status);
+			       info.si_status);
 	else
 		(void)snprintf(text, sizeof(text), "dut-fetch was killed by signal %d",
-			       info->si_status);
+			       info.si_status);
 	task_end(task, fault(text));
 	return 0;
 }
@@ -286,8 +295,8 @@ static int watch_fetch(struct task *task, struct error *err)
 	sd_event *event = task->helper->event;
 	int r;
 
-	r = sd_event_add_child_pidfd(event, &task->child, task->pidfd, WEXITED, on_fetch_exit,
-				     task);
+	/* Not as a child of the loop, which looks into /proc for it: that is not ours to read. */
+	r = sd_event_add_io(event, &task->child, task->pidfd, EPOLLIN, on_fetch_exit, task);
 	if (r >= 0)
 		r = sd_event_add_io(event, &task->output, task->output_fd, EPOLLIN, on_output,
 				    task);
@@ -423,6 +432,7 @@ int main(int argc, char **argv)
 {
 	free_ char *fetch_path = NULL;
 	const char *slash;
+	struct error err;
 	sigset_t child;
 
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -431,12 +441,17 @@ int main(int argc, char **argv)
 	(void)sigprocmask(SIG_BLOCK, &child, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
 
-	slash = argc == 1 ? strrchr(argv[0], '/') : NULL;
+	slash = argc >= 1 ? strrchr(argv[0], '/') : NULL;
 	if (!slash || fcntl(FD_EXECUTOR, F_SETFD, FD_CLOEXEC) < 0) {
 		(void)fprintf(stderr, "dut-helper is started by dut-executor\n");
 		return EXIT_USAGE;
 	}
 	if (asprintf(&fetch_path, "%.*s/dut-fetch", (int)(slash - argv[0]), argv[0]) < 0)
 		return EXIT_FAULT;
+	if (fcntl(FD_JOB_DIR, F_SETFD, FD_CLOEXEC) == 0 &&
+	    fetchbox_helper(FD_JOB_DIR, fetch_path, argv + 1, &err) < 0) {
+		log_msg(LOG_ERR, "dut-helper: %s", err.text);
+		return EXIT_FAULT;
+	}
 	return run(fetch_path);
 }

@@ -120,6 +120,7 @@ static int start_helper(struct executor *executor, struct error *err)
 		.libexec_dir = executor->libexec_dir,
 		.file_roots = executor->assignment->file_roots,
 		.min_free = executor->assignment->min_free,
+		.job_dir_fd = EXECUTOR_FD_JOB_DIR,
 	};
 	int r = find_libexec(executor, err);
 

@@ -47,7 +47,11 @@ static void on_progress(uint64_t bytes, void *data)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct fetcher_config config = { .libexec_dir = "/", .progress = on_progress };
+	struct fetcher_config config = {
+		.libexec_dir = "/",
+		.job_dir_fd = -1,
+		.progress = on_progress,
+	};
 	struct fuzz_part rest = { data, size }, line;
 	unsigned done[ASKED] = { 0 };
 	struct fetcher *fetcher;

@@ -218,6 +218,17 @@ class InfraSetup(StalledCase):
         os.kill(helper, signal.SIGKILL)
         self.assert_ended(dutd.run(), 'SETUP_FAIL', 'executor_failed', 'lab')
 
+    def test_who_downloads_is_confined(self):
+        dutd = self.begin_stalled()
+        helper = self.child(dutd.pid, 'dut-helper')
+        for pid in (helper, self.child(helper, 'dut-fetch')):
+            with open(f'/proc/{pid}/status') as file:
+                status = dict(line.split(':\t', 1) for line in file)
+            self.assertEqual(status['NoNewPrivs'], '1\n')
+            self.assertEqual(status['Seccomp'], '2\n')
+            for kind in ('CapInh', 'CapPrm', 'CapEff', 'CapAmb'):
+                self.assertEqual(int(status[kind], 16), 0, kind)
+
     def child(self, pid, name):
         with open(f'/proc/{pid}/task/{pid}/children') as file:
             for child in file.read().split():

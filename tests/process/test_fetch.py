@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import tarfile
 import time
 import unittest
@@ -482,11 +483,50 @@ class Archive(Case):
         self.assertEqual(fetch.finish()[-1]['ok'], True)
         self.assertEqual(found, {'result.json': b'{}', 'bucket': False, 'bucket/big': BODY})
 
+    def test_what_a_job_left_in_the_place_of_its_results_is_left_out(self):
+        self.box.write('secret', b'secret')
+        self.box.write('dir/good', b'good')
+        os.symlink('../secret', self.box.at('dir', 'symlink'))
+        os.link(self.box.at('secret'), self.box.at('dir', 'hardlink'))
+        os.mkfifo(self.box.at('dir', 'fifo'))
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(self.box.at('dir', 'socket'))
+        os.mkdir(self.box.at('dir', 'folder'))
+        os.mkfifo(self.box.at('dir', 'folder', 'fifo'))
+        os.symlink('/etc/passwd', self.box.at('dir', 'folder', 'link'))
+        names = ['symlink', 'hardlink', 'fifo', 'socket', 'folder', 'good', 'missing']
+        with self.box.open('tar') as tar, self.box.open('dir', os.O_RDONLY) as folder:
+            answer = Fetch('pack', {'names': names}, {3: tar, 4: folder}).finish()[-1]
+        self.assertEqual(answer.get('ok'), True, answer)
+        with tarfile.open(self.box.at('tar')) as tar:
+            self.assertEqual([member.name for member in tar], ['folder', 'folder/link', 'good'])
+        self.assertNotIn(b'secret', self.box.read('tar'))
+
+    def test_a_folder_without_bottom_is_no_result(self):
+        path = self.box.at('dir')
+        fd = os.open(path, os.O_RDONLY)
+        for name in ('bucket', *['d'] * 10000):
+            os.mkdir(name, dir_fd=fd)
+            lower = os.open(name, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = lower
+        os.close(fd)
+        self.addCleanup(subprocess.run, ['rm', '-rf', path], check=True)
+        with self.box.open('tar') as tar, self.box.open('dir', os.O_RDONLY) as folder:
+            answer = Fetch('pack', {'names': ['bucket']}, {3: tar, 4: folder}).finish()[-1]
+        self.assert_failed(answer, 'disk', "cannot read the folder 'bucket/d/d")
+
+    def test_what_is_no_name_of_the_folder_is_refused(self):
+        for name in ('', '.', '..', '../x', '/etc', 'a/b', 1, None):
+            with self.box.open('tar') as tar, self.box.open('dir', os.O_RDONLY) as folder:
+                answer = Fetch('pack', {'names': [name]}, {3: tar, 4: folder}).finish()[-1]
+            self.assert_failed(answer, 'disk', 'a name to pack')
+
     def test_half_an_archive_never_looks_whole(self):
         self.box.write('dir/first', b'1')
         with self.box.open('tar') as tar, self.box.open('dir', os.O_RDONLY) as folder:
             fetch = Fetch('pack', {'names': ['first', '../tar']}, {3: tar, 4: folder})
-        self.assert_failed(fetch.finish()[-1], 'disk', "..")
+        self.assert_failed(fetch.finish()[-1], 'disk', 'a name to pack')
         with self.assertRaises(tarfile.ReadError):
             with tarfile.open(self.box.at('tar')) as tar:
                 tar.getmembers()

@@ -72,6 +72,7 @@ static void start(struct lab *lab, const char *script)
 		.event = lab->event,
 		.libexec_dir = lab->folder,
 		.file_roots = roots,
+		.job_dir_fd = -1,
 		.progress = on_progress,
 	};
 	struct error err;
@@ -234,7 +235,11 @@ static void after_free_no_callback_runs(void **state)
 static void a_missing_helper_is_named(void **state)
 {
 	struct lab *lab = *state;
-	const struct fetcher_config config = { .event = lab->event, .libexec_dir = lab->folder };
+	const struct fetcher_config config = {
+		.event = lab->event,
+		.libexec_dir = lab->folder,
+		.job_dir_fd = -1,
+	};
 	struct error err;
 
 	assert_int_equal(fetcher_new(&lab->fetcher, &config, &err), -ENOENT);
