@@ -27,6 +27,7 @@ struct lease {
 	char reason[READY_REASON_MAX + 1]; /* why it cannot start, or was killed */
 	sd_event_source *timer;		   /* the start limit, later a new connection */
 	sd_event_source *kill_timer;	   /* after a cancel */
+	sd_event_source *overall_timer;	   /* when no job may still run */
 
 	int control_fd;
 	sd_event_source *control_source;

@@ -31,6 +31,7 @@ static const uint64_t START_LIMIT_US =
 static const uint64_t CANCEL_LIMIT_US =
 	UINT64_C(5) * 1000000; /* from the cancel to its end; then it is killed */
 static const uint64_t CONNECT_RETRY_US = 200000;
+static const uint64_t OVERALL_SLACK_US = UINT64_C(10) * 1000000;
 static const uint64_t ADOPT_RETRY_US = 1000000;
 
 /* Nobody answers a loan any more: whoever's `on` waits for it, it does not come. */
@@ -57,6 +58,7 @@ struct lease *lease_free(struct lease *lease)
 	sd_event_source_disable_unref(lease->control_source);
 	sd_event_source_disable_unref(lease->timer);
 	sd_event_source_disable_unref(lease->kill_timer);
+	sd_event_source_disable_unref(lease->overall_timer);
 	sd_event_source_disable_unref(lease->console_timer);
 	(void)close_fd(lease->pidfd);
 	(void)close_fd(lease->ready_fd);
@@ -276,6 +278,31 @@ void lease_refuse(struct lease *lease, const char *why)
 		log_job(lease->board->config->id, lease->job->id, LOG_ERR,
 			"pid %d is not taken over: %s", (int)lease->pid, why);
 	lease->complained = true;
+}
+
+/*
+ * An executor keeps its own limits. One that hangs does not, and nobody may be there to cancel its
+ * job: it is ended when no job of this lab may still run.
+ */
+static int on_overall(sd_event_source *source, uint64_t usec, void *data)
+{
+	(void)source;
+	(void)usec;
+	lease_kill(data, "it has not ended within limits.overall and timeouts.infra_teardown");
+	return 0;
+}
+
+static int watch_overall(struct lease *lease)
+{
+	const struct config *config = lease->board->daemon->config;
+	int r = sd_event_add_time_relative(
+		lease->board->daemon->event, &lease->overall_timer, CLOCK_BOOTTIME,
+		config->limits.overall_us + config->infra_teardown_us + OVERALL_SLACK_US, 1000000,
+		on_overall, lease);
+
+	if (r >= 0)
+		(void)sd_event_source_set_description(lease->overall_timer, "executor-overall");
+	return r;
 }
 
 /* ---- the start ---- */
@@ -516,6 +543,8 @@ static int watch(struct lease *lease, struct error *err)
 	if (r >= 0)
 		r = sd_event_add_io(event, &lease->ready_source, lease->ready_fd, EPOLLIN, on_ready,
 				    lease);
+	if (r >= 0)
+		r = watch_overall(lease);
 	if (r < 0)
 		return error_code(err, r, "cannot watch the executor");
 	(void)sd_event_source_set_description(lease->timer, "executor-start");
@@ -593,6 +622,8 @@ int lease_adopt(struct lease **ret, struct board *board, struct job *job, pid_t 
 	if (r >= 0)
 		r = sd_event_add_time(event, &lease->timer, CLOCK_BOOTTIME, 0, 0, on_connect_retry,
 				      lease);
+	if (r >= 0)
+		r = watch_overall(lease);
 	if (r < 0)
 		return error_code(err, r, "cannot watch the executor");
 	(void)sd_event_source_set_description(lease->child_source, "executor");

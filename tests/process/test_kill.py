@@ -260,6 +260,22 @@ def record_state(lab, job):
     return record['state'], record['status'], record['reason'], record['message']
 
 
+class StoppedExecutor(unittest.TestCase):
+    def test_one_that_hangs_is_ended_when_no_job_may_still_run(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.configure({'limits': {'overall': '2s'}, 'timeouts': {'infra_teardown': '1s'}})
+            lab.start()
+            job = lab.submit_ok('console_patterns: {session_end: "never comes"}', 'b1')
+            lab.await_phase(job, 'running')
+            os.kill(lab.executor_pid('b1'), signal.SIGSTOP)
+            ended = lab.await_job(job)
+            self.assertEqual((ended['status'], ended['reason']), ('INCOMPLETE', 'executor_killed'))
+            self.assertIn('limits.overall', ended['message'])
+            lab.await_board('b1', 'IDLE')
+            self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
+
+
 class KilledDaemon(unittest.TestCase):
     JOB = '''
 timeouts: {overall: 1m}
