@@ -10,7 +10,8 @@
 #include "base/protocol.h"
 #include "dut/board.h"
 
-/* What lease.c (the process) and lease-control.c (the talk with it) share. */
+/* What lease.c (the process) and lease-start.c, lease-control.c (the talk with it) and
+ * lease-console.c share. */
 
 struct lease {
 	struct board *board;
@@ -52,6 +53,9 @@ void lease_reconnect_later(struct lease *lease);
 void lease_read_ready(struct lease *lease);
 void lease_kill(struct lease *lease, const char *why);
 void lease_refuse(struct lease *lease, const char *why);
+
+/* lease-start.c: starts the process with its fds; pid, pidfd and ready_fd are set. */
+int lease_spawn(struct lease *lease, struct error *err);
 
 /* lease-control.c */
 int lease_greet(struct lease *lease, struct error *err);

@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +15,10 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/protocol.h"
-#include "base/spawn.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
-#include "dut/jobdir.h"
 #include "dut/jobuser.h"
 #include "dut/lease-internal.h"
-#include "dut/worker.h"
 
 static const uint64_t START_LIMIT_US =
 	UINT64_C(15) * 1000000; /* from the spawn to the executor's hello */
@@ -78,125 +72,6 @@ pid_t lease_pid(const struct lease *lease)
 bool lease_is_answering(const struct lease *lease)
 {
 	return lease->greeted && lease->control_fd >= 0;
-}
-
-/* ---- the records before the start ---- */
-
-struct commit {
-	int job_dir_fd, jobs_fd;
-	unsigned attempt;
-	struct sandbox_user user;
-	char record_name[32];
-	char *job_json, *record;
-	void (*done)(int r, const struct error *err, void *data);
-	void *data;
-};
-
-static int write_commit(void *data, struct error *err)
-{
-	const struct commit *commit = data;
-	int r = 0;
-
-	if (commit->attempt > 1)
-		r = jobdir_set_aside(commit->job_dir_fd, commit->attempt - 1, err);
-	if (r >= 0)
-		r = file_replace(commit->job_dir_fd, "job.json", commit->job_json,
-				 strlen(commit->job_json), 0640, err);
-	if (r >= 0)
-		r = jobuser_hand_over(&commit->user, commit->job_dir_fd, err);
-	if (r < 0)
-		return r;
-	return file_replace(commit->jobs_fd, commit->record_name, commit->record,
-			    strlen(commit->record), 0600, err);
-}
-
-static void commit_done(int r, const struct error *err, void *data)
-{
-	struct commit *commit = data;
-
-	commit->done(r, err, commit->data);
-}
-
-static void commit_release(void *data)
-{
-	struct commit *commit = data;
-
-	(void)close_fd(commit->job_dir_fd);
-	free(commit->job_json);
-	free(commit->record);
-	free(commit);
-}
-
-/* The job.json of the submission with the present attempt's numbers. */
-static char *renew_job_json(const struct board *board, const struct job *job, int job_dir_fd,
-			    struct error *err)
-{
-	json_auto_t *description = NULL;
-	free_ char *text = NULL;
-	size_t length;
-	char *renewed;
-	int r = file_read_beneath(&text, &length, job_dir_fd, "job.json", 4 << 20, err);
-
-	if (r < 0)
-		return NULL;
-	description = json_loadb(text, length, 0, NULL);
-	(void)json_object_set_new(description, "attempt", json_integer(job->attempt));
-	(void)json_object_set_new(description, "nonce", json_string(job->nonce));
-	if (job->has_console)
-		(void)json_object_set_new(description, "console_base",
-					  json_integer((json_int_t)job->console_base));
-	else
-		(void)json_object_del(description, "console_base");
-	(void)json_object_set_new(description, "epoch",
-				  json_integer((json_int_t)board->daemon->epoch));
-	renewed = description ? json_dumps(description, JSON_INDENT(1)) : NULL;
-	if (!renewed)
-		(void)error_set(err, -EBADMSG, "job.json cannot be used");
-	return renewed;
-}
-
-int lease_commit(struct board *board, struct job *job,
-		 void (*done)(int r, const struct error *err, void *data), void *data,
-		 struct error *err)
-{
-	struct commit *commit = calloc(1, sizeof(*commit));
-	json_auto_t *record = job_to_record(job);
-	char path[32];
-	int r;
-
-	if (!commit)
-		return error_oom(err);
-	commit->jobs_fd = board->daemon->jobs_fd;
-	commit->attempt = job->attempt;
-	commit->user = job->user;
-	commit->done = done;
-	commit->data = data;
-	commit->job_dir_fd = -1;
-	(void)snprintf(commit->record_name, sizeof(commit->record_name), "%" PRIu64 ".json",
-		       job->id);
-	(void)snprintf(path, sizeof(path), "%" PRIu64, job->id);
-	r = file_open_beneath(&commit->job_dir_fd, commit->jobs_fd, path, O_DIRECTORY | O_RDONLY,
-			      err);
-	if (r < 0)
-		goto fail;
-	commit->job_json = renew_job_json(board, job, commit->job_dir_fd, err);
-	if (!commit->job_json) {
-		r = -EBADMSG;
-		goto fail;
-	}
-	commit->record = json_dumps(record, JSON_INDENT(1));
-	if (!commit->record) {
-		r = error_oom(err);
-		goto fail;
-	}
-	r = worker_run(board->daemon->worker, write_commit, commit_done, commit_release, commit,
-		       err);
-	if (r < 0)
-		goto fail;
-	return 0;
-fail:
-	commit_release(commit);
-	return r;
 }
 
 /* ---- the end ---- */
@@ -416,123 +291,6 @@ static int on_ready(sd_event_source *source, int fd, uint32_t events, void *data
 	return 0; /* a reason: its end follows */
 }
 
-/* What the executor inherits of our environment: nothing that tells of us, but what sanitizers and
- * libraries need. */
-static char **make_environment(const char *libexec_dir)
-{
-	static const char *const kept[] = { "PATH",	     "LANG",	      "TZ",
-					    "ASAN_OPTIONS",  "UBSAN_OPTIONS", "LSAN_OPTIONS",
-					    "http_proxy",    "https_proxy",   "no_proxy",
-					    "SSL_CERT_FILE", "SSL_CERT_DIR",  "DUT_SANDBOX" };
-	char **environment = calloc(ARRAY_SIZE(kept) + 2, sizeof(*environment));
-	size_t count = 0;
-
-	if (!environment ||
-	    asprintf(&environment[count++], "DUT_LIBEXEC_DIR=%s", libexec_dir) < 0) {
-		free(environment);
-		return NULL;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
-		const char *value = getenv(kept[i]);
-
-		if (value && asprintf(&environment[count], "%s=%s", kept[i], value) >= 0)
-			count++;
-	}
-	environment[count] = NULL;
-	return environment;
-}
-
-static void free_environment(char **environment)
-{
-	for (char **variable = environment; variable && *variable; variable++)
-		free(*variable);
-	free(environment);
-}
-
-/* The fds of the executor, opened one by one. */
-struct start_fds {
-	int job_socket, control_socket, job_dir, ready_write, tarball;
-};
-
-static void close_start_fds(const struct start_fds *fds)
-{
-	(void)close_fd(fds->job_socket);
-	(void)close_fd(fds->control_socket);
-	(void)close_fd(fds->job_dir);
-	(void)close_fd(fds->ready_write);
-	(void)close_fd(fds->tarball);
-}
-
-static int open_start_fds(struct lease *lease, struct start_fds *fds, struct error *err)
-{
-	struct board *board = lease->board;
-	char path[32];
-	int pipes[2], r;
-
-	*fds = (struct start_fds){ -1, -1, -1, -1, -1 };
-	(void)snprintf(path, sizeof(path), "%" PRIu64, lease->job->id);
-	r = file_open_beneath(&fds->job_dir, board->daemon->jobs_fd, path, O_DIRECTORY | O_RDONLY,
-			      err);
-	if (r >= 0)
-		r = file_bind_socket(&fds->job_socket, board->runtime_fd, "job.sock", SOCK_STREAM,
-				     0660, err);
-	if (r >= 0)
-		r = file_bind_socket(&fds->control_socket, board->runtime_fd, "control.sock",
-				     SOCK_SEQPACKET, 0600, err);
-	if (r < 0)
-		return r;
-	r = file_open_beneath(&fds->tarball, fds->job_dir, "bucket.tar", O_RDONLY, err);
-	if (r < 0 && r != -ENOENT)
-		return r;
-	if (pipe2(pipes, O_CLOEXEC) < 0)
-		return error_errno(err, "pipe");
-	lease->ready_fd = pipes[0];
-	fds->ready_write = pipes[1];
-	if (fcntl(lease->ready_fd, F_SETFL, O_NONBLOCK) < 0)
-		return error_errno(err, "cannot set up the ready pipe");
-	return 0;
-}
-
-static int spawn_executor(struct lease *lease, const struct start_fds *fds, struct error *err)
-{
-	struct board *board = lease->board;
-	free_ char *path = NULL;
-	char **environment = make_environment(board->daemon->libexec_dir);
-	char name[] = "dut-executor", option[] = "--user", user[32];
-	char *const argv[] = { name, lease->job->user.uid ? option : NULL, user, NULL };
-	const struct spawn_fd table[] = {
-		{ fds->job_socket, EXECUTOR_FD_JOB_SOCKET },
-		{ board->lock_fd, EXECUTOR_FD_LOCK },
-		{ fds->control_socket, EXECUTOR_FD_CONTROL_SOCKET },
-		{ fds->job_dir, EXECUTOR_FD_JOB_DIR },
-		{ fds->ready_write, EXECUTOR_FD_READY },
-		{ fds->tarball, EXECUTOR_FD_TARBALL },
-	};
-	struct spawn_config config = {
-		.argv = argv,
-		.envp = environment,
-		.fds = table,
-		.n_fds = ARRAY_SIZE(table) - (fds->tarball < 0),
-		.new_session = true,
-	};
-	int r;
-
-	if (!environment)
-		return error_oom(err);
-	(void)snprintf(user, sizeof(user), "%u:%u", lease->job->user.uid, lease->job->user.gid);
-	if (asprintf(&path, "%s/dut-executor", board->daemon->libexec_dir) < 0) {
-		path = NULL;
-		r = error_oom(err);
-	} else {
-		config.path = path;
-		r = spawn(&lease->pid, &lease->pidfd, &config, err);
-		if (r < 0)
-			r = error_prefix(err, r, "cannot start the executor");
-	}
-	free_environment(environment);
-	return r;
-}
-
 static int watch(struct lease *lease, struct error *err)
 {
 	sd_event *event = lease->board->daemon->event;
@@ -544,18 +302,21 @@ static int watch(struct lease *lease, struct error *err)
 		r = sd_event_add_io(event, &lease->ready_source, lease->ready_fd, EPOLLIN, on_ready,
 				    lease);
 	if (r >= 0)
+		r = sd_event_add_child_pidfd(event, &lease->child_source, lease->pidfd, WEXITED,
+					     on_child, lease);
+	if (r >= 0)
 		r = watch_overall(lease);
 	if (r < 0)
 		return error_code(err, r, "cannot watch the executor");
 	(void)sd_event_source_set_description(lease->timer, "executor-start");
 	(void)sd_event_source_set_description(lease->ready_source, "executor-ready");
+	(void)sd_event_source_set_description(lease->child_source, "executor");
 	return 0;
 }
 
 int lease_start(struct lease **ret, struct board *board, struct job *job, struct error *err)
 {
 	cleanup_(lease_freep) struct lease *lease = calloc(1, sizeof(*lease));
-	struct start_fds fds;
 	int r;
 
 	if (!lease)
@@ -568,27 +329,20 @@ int lease_start(struct lease **ret, struct board *board, struct job *job, struct
 		.control_fd = -1,
 		.begun_us = clock_now_us(),
 	};
-	r = open_start_fds(lease, &fds, err);
-	if (r >= 0)
-		r = watch(lease, err);
-	if (r >= 0)
-		r = spawn_executor(lease, &fds, err);
-	close_start_fds(&fds);
+	r = lease_spawn(lease, err);
 	if (r < 0)
 		return r;
 	/* From here on the lock is the executor's: we close our copy and never call LOCK_UN. */
 	board->lock_fd = close_fd(board->lock_fd);
-	r = sd_event_add_child_pidfd(board->daemon->event, &lease->child_source, lease->pidfd,
-				     WEXITED, on_child, lease);
+	r = watch(lease, err);
 	if (r < 0) {
 		/* Without a watch it would be forgotten; the board is taken back when the lock is
 		 * free. */
 		(void)pidfd_send_signal(lease->pidfd, SIGKILL, NULL, 0);
 		(void)waitid(P_PIDFD, (id_t)lease->pidfd, NULL, WEXITED);
 		(void)file_lock(&board->lock_fd, board->state_fd, "lock", NULL);
-		return error_code(err, r, "cannot watch the executor");
+		return r;
 	}
-	(void)sd_event_source_set_description(lease->child_source, "executor");
 	*ret = take_ptr(lease);
 	return 0;
 }
