@@ -152,10 +152,10 @@ static void read_positive_size(const struct config_section *section, const char 
 
 static void read_limits(const struct config_section *root, struct config_limits *limits)
 {
-	static const char *const known[] = {
-		"overall",	"job_file",    "bucket",     "bucket_files", "console_log",
-		"waiting_jobs", "connections", "free_space", "idle_log",     NULL
-	};
+	static const char *const known[] = { "overall",	     "job_file",    "bucket",
+					     "bucket_files", "console_log", "waiting_jobs",
+					     "kept_jobs",    "connections", "free_space",
+					     "idle_log",     NULL };
 	struct config_section section;
 
 	config_section_at(&section, root, "limits", known);
@@ -167,6 +167,7 @@ static void read_limits(const struct config_section *root, struct config_limits 
 	read_positive_size(&section, "idle_log", &limits->idle_log);
 	config_read_count(&section, "bucket_files", &limits->bucket_files);
 	config_read_count(&section, "waiting_jobs", &limits->waiting_jobs);
+	config_read_count(&section, "kept_jobs", &limits->kept_jobs);
 	config_read_count(&section, "connections", &limits->connections);
 	/* Two: one user gets half of them. */
 	if (limits->connections < 2 || limits->connections > MAX_CONNECTIONS)
@@ -340,6 +341,7 @@ static struct config *new_config(void)
 		.bucket_files = 100000,
 		.console_log = UINT64_C(2) << 30,
 		.waiting_jobs = 1000,
+		.kept_jobs = 10000,
 		.connections = 2000,
 		.free_space = UINT64_C(256) << 20,
 		.idle_log = UINT64_C(256) << 20,

@@ -22,6 +22,7 @@
 #include "dut/api.h"
 #include "dut/board.h"
 #include "dut/jobuser.h"
+#include "dut/prune.h"
 #include "dut/reserve.h"
 #include "dut/submit.h"
 #include "dut/users.h"
@@ -346,6 +347,7 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	if (r < 0)
 		return r;
 	attach_jobs(daemon);
+	prune_leftovers(daemon);
 	daemon_save_later(daemon); /* users that an earlier dutd did not take back */
 	LIST_FOREACH(link, &daemon->boards)
 		board_begin(CONTAINER_OF(link, struct board, link));
@@ -512,6 +514,8 @@ void daemon_job_changed(struct daemon *daemon, struct job *job)
 	api_job_changed(daemon, job);
 	submissions_job_changed(daemon, job);
 	jobuser_release(daemon, job);
+	if (job->state == JOB_ENDED)
+		prune_jobs(daemon);
 }
 
 static struct job *oldest_waiting(const struct daemon *daemon, const struct board *board)
@@ -585,6 +589,7 @@ static int on_retry(sd_event_source *source, void *data)
 	LIST_FOREACH(link, &daemon->boards)
 		start_waiting_job(daemon, CONTAINER_OF(link, struct board, link));
 	submissions_retry(daemon);
+	prune_jobs(daemon);
 	return 0;
 }
 

@@ -32,6 +32,7 @@ struct daemon {
 	uint64_t started_realtime_us;
 	struct worker *worker;	    /* records, in the order in which they were made */
 	struct worker *bulk_worker; /* what may take long */
+	bool pruning;		    /* an old job is being removed */
 	struct users *users;
 	struct http_server *http;
 	sd_event_source *stop_timer; /* set while it stops */

@@ -66,6 +66,16 @@ int history_set_aside(struct history *history, uint64_t base, uint64_t job, unsi
 	return add_segment(history, &aside, err);
 }
 
+void history_remove_job(struct history *history, uint64_t job)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < history->count; i++)
+		if (history->segments[i].job != job)
+			history->segments[kept++] = history->segments[i];
+	history->count = kept;
+}
+
 void history_remove_idle(struct history *history, uint64_t base)
 {
 	for (size_t i = 0; i < history->count; i++) {

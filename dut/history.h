@@ -36,6 +36,9 @@ int history_add(struct history *history, uint64_t base, uint64_t job, struct err
 int history_set_aside(struct history *history, uint64_t base, uint64_t job, unsigned attempt,
 		      struct error *err);
 
+/* Forgets a job's segments. */
+void history_remove_job(struct history *history, uint64_t job);
+
 /* Forgets the idle segment that begins there. */
 void history_remove_idle(struct history *history, uint64_t base);
 

@@ -53,6 +53,7 @@ struct job {
 	uint64_t submitted_us, started_us, ended_us; /* wall clock, 0 when not yet */
 
 	bool unsaved;	/* its last record could not be written */
+	bool removed;	/* its files are gone: it goes, too, when nobody reads it */
 	bool preparing; /* its folder is being made: not to be started yet */
 	bool cancelled; /* committed */
 	char *cancel_by, *cancel_why;

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -18,7 +19,8 @@
  * of the segment behind it, and its offsets are never given again.
  */
 
-static const uint64_t LOOK_US = 1000000; /* from one look for room to the next */
+static const uint64_t LOOK_US = 1000000;	 /* from one look for room to the next */
+static const uint64_t TELL_US = 60 * 1000000ULL; /* from one line in the log to the next */
 
 enum {
 	PARTS = 8, /* of what is kept: segments are as large as that */
@@ -34,15 +36,21 @@ bool line_is_full(int r)
 
 /* ---- what is kept ---- */
 
-static uint64_t size_of(const struct line *line, const struct segment *segment)
+/* With its index: of a board that says a byte now and then, that is the larger one. */
+static uint64_t size_of(const struct line *line, uint64_t base)
 {
-	struct stat status;
-	char name[32];
+	static const char *const suffixes[] = { "log", "idx" };
+	uint64_t size = 0;
 
-	(void)snprintf(name, sizeof(name), "%" PRIu64 ".log", segment->base);
-	if (fstatat(line->dir_fd, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
-		return 0;
-	return (uint64_t)status.st_size;
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+		struct stat status;
+		char name[32];
+
+		(void)snprintf(name, sizeof(name), "%" PRIu64 ".%s", base, suffixes[i]);
+		if (fstatat(line->dir_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0)
+			size += (uint64_t)status.st_size;
+	}
+	return size;
 }
 
 static void remove_segment(struct line *line, uint64_t base)
@@ -63,7 +71,7 @@ static void prune(struct line *line)
 
 	for (size_t i = 0; i < line->history.count; i++)
 		if (line->history.segments[i].job == 0) {
-			total += size_of(line, &line->history.segments[i]);
+			total += size_of(line, line->history.segments[i].base);
 			count++;
 		}
 	for (size_t i = 0; i < line->history.count;) {
@@ -75,7 +83,7 @@ static void prune(struct line *line)
 			i++;
 			continue;
 		}
-		total -= size_of(line, segment);
+		total -= size_of(line, segment->base);
 		count--;
 		remove_segment(line, segment->base);
 	}
@@ -83,10 +91,12 @@ static void prune(struct line *line)
 
 static void mark_gap(struct line *line)
 {
-	log_board(line->config.board, LOG_NOTICE,
-		  "console %s: %" PRIu64 " bytes in front of offset %" PRIu64
-		  " were lost: the disk was full",
-		  line->config.name, line->lost, line->offset);
+	if (line->tells)
+		log_board(line->config.board, LOG_NOTICE,
+			  "console %s: %" PRIu64 " bytes in front of offset %" PRIu64
+			  " were lost: the disk was full",
+			  line->config.name, line->lost, line->offset);
+	line->tells = false;
 	line_mark(line, "gap",
 		  json_pack("{s:s, s:I, s:I}", "cause", "disk", "from",
 			    (json_int_t)(line->offset - line->lost), "length",
@@ -133,8 +143,14 @@ void line_begin_gap(struct line *line, const char *why)
 	int pipe_fd = line->stream ? stream_pipe_read_fd(line->stream) : line->pipe_read_fd;
 	struct error err;
 
-	log_board(line->config.board, LOG_WARNING,
-		  "console %s: what comes is lost until there is room: %s", line->config.name, why);
+	/* A disk that is at the edge for hours does not fill the log as well. */
+	if (!line->told_us || clock_now_us() - line->told_us > TELL_US) {
+		log_board(line->config.board, LOG_WARNING,
+			  "console %s: what comes is lost until there is room: %s",
+			  line->config.name, why);
+		line->told_us = clock_now_us();
+		line->tells = true;
+	}
 	line->offset = line_offset(line);
 	while (drop_once(line, pipe_fd) > 0)
 		;
@@ -185,15 +201,21 @@ static ssize_t drop(struct line *line, struct error *err)
 
 /* ---- bytes ---- */
 
+static uint64_t part(const struct line *line)
+{
+	uint64_t size = line->config.max_kept / PARTS;
+
+	return size > MIN_SEGMENT ? size : MIN_SEGMENT;
+}
+
 /* The next segment, when this one is large enough. */
 static int rotate(struct line *line, struct error *err)
 {
-	uint64_t part = line->config.max_kept / PARTS;
 	int r;
 
-	if (stream_offset(line->stream) - stream_base(line->stream) <
-	    (part > MIN_SEGMENT ? part : MIN_SEGMENT))
+	if (!line->is_large && stream_offset(line->stream) - stream_base(line->stream) < part(line))
 		return 0;
+	line->is_large = false;
 	r = stream_detach(line->stream, &line->fd, &line->pipe_read_fd, &line->pipe_write_fd, err);
 	if (r < 0)
 		return r;
@@ -215,6 +237,7 @@ static bool is_low(struct line *line)
 		return false;
 	line->looked_us = now_us;
 	line->written = 0;
+	line->is_large = size_of(line, stream_base(line->stream)) >= part(line);
 	return space_is_low(line->dir_fd, line->config.min_free);
 }
 

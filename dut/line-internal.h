@@ -28,6 +28,9 @@ struct line {
 	uint64_t lost;		/* bytes in front of offset that no log has, nor a mark yet */
 	uint64_t looked_us;	/* for room on the disk, CLOCK_BOOTTIME */
 	uint64_t written;	/* bytes since then */
+	uint64_t told_us;	/* when the log last heard of a gap */
+	bool tells;		/* and will of its end */
+	bool is_large;		/* the segment, when it was looked at */
 	int wake_fd;
 	sd_event_source *wake_source;
 	struct history history;

@@ -28,6 +28,7 @@ static const double msec_per_sec = 1e3;
 struct events {
 	int fd;
 	uint64_t seq, begun_us, lost;
+	uint64_t bytes; /* of the file */
 	char *dut;
 	json_t *job;
 	struct mask mask;
@@ -67,6 +68,7 @@ static int count_lines(struct events *events, struct error *err)
 		last = buffer[n - 1];
 		at += n;
 	}
+	events->bytes = (uint64_t)at;
 	if (last != '\n') {
 		events->seq++;
 		if (write(events->fd, "\n", 1) != 1)
@@ -139,6 +141,7 @@ static void write_event(struct events *events, json_t *event)
 		return;
 	}
 	n = write(events->fd, line, (size_t)length);
+	events->bytes += n > 0 ? (uint64_t)n : 0;
 	if (n != length)
 		note_lost(events, n < 0 ? errno : ENOSPC);
 	events->written(events->data);
@@ -150,7 +153,8 @@ void events_emit(struct events *events, const char *type, json_t *extra, const c
 	va_list arguments;
 	json_t *event;
 
-	if (events->seq >= EVENTS_MAX && strcmp(type, "job_state") != 0) {
+	if ((events->seq >= EVENTS_MAX || events->bytes >= EVENTS_BYTES_MAX) &&
+	    strcmp(type, "job_state") != 0) {
 		json_decref(extra);
 		return;
 	}

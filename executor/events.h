@@ -14,9 +14,10 @@
  */
 
 enum {
-	EVENTS_MAX = 100000,   /* more are dropped, except job_state */
-	EVENT_LINE_MAX = 1024, /* bytes of a console line in an event */
-	RESULT_LINE_MAX = 256, /* bytes of one in result.json */
+	EVENTS_MAX = 100000,	     /* more are dropped, except job_state */
+	EVENTS_BYTES_MAX = 64 << 20, /* so are those behind so many bytes */
+	EVENT_LINE_MAX = 1024,	     /* bytes of a console line in an event */
+	RESULT_LINE_MAX = 256,	     /* bytes of one in result.json */
 };
 
 struct events;

@@ -144,5 +144,65 @@ class Boards(unittest.TestCase):
             self.assertEqual(lab.dut('power', 'off', 'b1').rc, 0)
 
 
+class Kept(unittest.TestCase):
+    """The oldest jobs go, as a whole, and take nothing else with them."""
+
+    def run_jobs(self, lab, count):
+        for _ in range(count):
+            job = lab.run_job(SHORT, 'b1')
+            self.assertEqual(job['status'], 'COMPLETE')
+            lab.await_board('b1', 'IDLE')
+        return int(job['id'])
+
+    def kept(self, lab):
+        return [int(job['id']) for job in lab.get('/jobs')['jobs']]
+
+    def files(self, lab):
+        return sorted(os.listdir(os.path.join(lab.state, 'jobs')))
+
+    def test_the_oldest_jobs_go(self):
+        with Lab() as lab:
+            lab.configure({'limits': {'kept_jobs': 2}})
+            lab.sim('b1', BOOT)
+            lab.start()
+            self.assertEqual(self.run_jobs(lab, 5), 5)
+            await_true(lambda: self.kept(lab) == [5, 4], 'the oldest to go')
+            await_true(lambda: self.files(lab) == ['4', '4.json', '5', '5.json'],
+                       'their files to go')
+            self.assertEqual(lab.api('GET', '/jobs/3').status, 404)
+            self.assertEqual(lab.result(5)['status'], 'COMPLETE')
+            # The console begins with what is left, and its offsets go on.
+            base = lab.get('/jobs/4')['console_base']
+            with lab.console('b1', offset=base) as console:
+                console.read_until(b'Linux version 6.1\r\n' * 2)
+            end = lab.board_state('b1')['consoles'][0]['offset']
+            lab.stop()
+            # What an earlier dutd had begun to remove goes as well; no number comes twice.
+            lab.write('state/jobs/.removed-3/bucket/file', 'x')
+            lab.start()
+            await_true(lambda: self.files(lab) == ['4', '4.json', '5', '5.json'],
+                       'what was left over to go')
+            self.assertEqual(lab.board_state('b1')['consoles'][0]['offset'], end)
+            self.assertEqual(self.run_jobs(lab, 1), 6)
+            await_true(lambda: self.kept(lab) == [6, 5], 'the next one to go')
+
+    def test_one_that_is_read_stays(self):
+        with Lab() as lab:
+            lab.configure({'limits': {'kept_jobs': 1}})
+            lab.sim('b1', 'at 10ms send "Linux\\r\\n"\nat 20ms flood 2000000 for 1s\n'
+                          'at 2s send "at last\\r\\n"')
+            lab.start()
+            job = lab.run_job('console_patterns: {session_end: at last}\n', 'b1')
+            lab.await_board('b1', 'IDLE')
+            reader = lab.stream(f'/jobs/{job["id"]}/log')
+            self.run_jobs(lab, 2)
+            await_true(lambda: 2 not in self.kept(lab), 'another one to go')
+            self.assertIn(int(job['id']), self.kept(lab))
+            self.assertGreater(len(reader.read_all()), 1000000)
+            reader.close()
+            self.run_jobs(lab, 1)
+            await_true(lambda: self.kept(lab) == [4], 'it to go')
+
+
 if __name__ == '__main__':
     unittest.main()

@@ -294,6 +294,12 @@ static void what_was_removed_is_not_read(void **state)
 	history_cursor_done(&cursor);
 	history_remove_idle(&f->history, 0);
 	assert_int_equal(history_locate(&f->history, 0), 9);
+	assert_int_equal(history_add(&f->history, 3, 17, NULL), 0);
+	assert_int_equal(history_set_aside(&f->history, 1, 17, 1, NULL), 0);
+	assert_int_equal(history_add(&f->history, 20, 18, NULL), 0);
+	history_remove_job(&f->history, 17);
+	assert_int_equal(f->history.count, 2);
+	assert_int_equal(f->history.segments[1].job, 18);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
