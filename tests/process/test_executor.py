@@ -4,8 +4,10 @@
 import os
 import socket
 import threading
+import time
 import unittest
 
+from tests.support.harness import await_true
 from tests.support.jobhost import JobHost, now
 
 END = {'session_end': {'regex': 'the end$'}}
@@ -15,6 +17,12 @@ SUCCESS = {**END, 'job_success': {'regex': r'result=0\r?$'}}
 def job(patterns=None, timeouts=None, **more):
     return {'version': 1, 'console_patterns': SUCCESS if patterns is None else patterns,
             'timeouts': timeouts or {}, **more}
+
+
+def peak_memory(pid):
+    """KiB that a process has had at most."""
+    with open(f'/proc/{pid}/status') as file:
+        return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:'))
 
 
 class Case(unittest.TestCase):
@@ -123,6 +131,17 @@ class Statuses(Case):
     def test_regex_limit(self):
         description = job({**END, 'job_warn': {'regex': '(a+)+$'}})
         _, result = self.play('a' * 60 + 'b\nthe end\n', description)
+        if result['reason'] == 'ok':  # a library that sees through the pattern
+            self.skipTest('pcre2 optimises this pattern')
+        self.assert_ended(result, 'INCOMPLETE', 'regex_limit', 'job')
+        self.assertIn('job_warn', result['message'])
+
+    def test_costly_lines_do_not_hold_it_up(self):
+        """Each of them is below the limit of a line; all together take half a minute."""
+        description = job({**END, 'job_warn': {'regex': '(.*)(.*)(.*)[xy]'}})
+        since = time.monotonic()
+        _, result = self.play(('a' * 140 + '\r\n') * 400 + 'the end\n', description)
+        self.assertLess(time.monotonic() - since, 15)
         if result['reason'] == 'ok':  # a library that sees through the pattern
             self.skipTest('pcre2 optimises this pattern')
         self.assert_ended(result, 'INCOMPLETE', 'regex_limit', 'job')
@@ -287,6 +306,25 @@ class Reboots(Case):
 
 
 class Lines(Case):
+    def test_a_line_of_10_MiB_takes_no_memory(self):
+        """It comes in pieces of 64 KiB, and a pattern is found in the one that holds its text."""
+        description = job({**END, 'job_success': {'regex': '^x+$'},
+                           'job_warn': {'regex': '[xy]{3}z'}})
+        dutd = JobHost(description)
+        self.addCleanup(dutd.close)
+        console = dutd.begin()
+        dutd.power_on()
+        before = peak_memory(dutd.pid)
+        for _ in range(160):
+            console.say('x' * 65536)
+        console.say(' the end\n')
+        await_true(lambda: dutd.events('pattern')[1:], 'the patterns to match')
+        grown = peak_memory(dutd.pid) - before
+        result = dutd.run()
+        self.assert_ended(result, 'PASS', 'ok', None)
+        # Two buffers of a line, what PCRE2 needs to search it, and nothing that grows with it.
+        self.assertLess(grown, 4 << 10)
+
     def test_a_prompt_without_an_end_is_matched_after_silence(self):
         description = job({'session_end': {'regex': 'login: $'}})
         _, result = self.play('\nDebian 12\n\nhost login: ', description)
