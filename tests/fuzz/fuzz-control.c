@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,16 +11,15 @@
 #include "tests/fuzz/packets.h"
 
 /*
- * What comes over control.sock to an executor; "!new" is another connection beside the last one.
- * "!console" lends a real console with the next packet, and "!say TEXT" and "!hang up" are its
- * board's.
+ * What comes over control.sock to an executor, with consoles; "!new" is another connection beside
+ * the last one.
  */
 
 struct executor {
 	struct control *control;
 	struct loan *loan;
 	unsigned asked, answered;
-	int board_fd; /* the other end of the console that was lent last */
+	struct fuzz_board board; /* of the console that was lent last */
 };
 
 static void describe(json_t *hello, int fds[static PACKET_FDS_MAX], void *data)
@@ -166,32 +162,6 @@ static struct fuzz_peer connect_to(sd_event *event)
 	return peer;
 }
 
-static void lend_console(struct executor *executor, struct fuzz_peer *peer)
-{
-	int console[2], pipes[2];
-
-	assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, console) == 0);
-	assert(pipe2(pipes, O_CLOEXEC | O_NONBLOCK) == 0);
-	(void)close_fd(executor->board_fd);
-	executor->board_fd = console[0];
-	fuzz_peer_lend(peer, console[1]);
-	fuzz_peer_lend(peer, pipes[0]);
-	fuzz_peer_lend(peer, pipes[1]);
-	fuzz_peer_lend(peer, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-}
-
-static void say(const struct executor *executor, const struct fuzz_part *line)
-{
-	static const char word[] = "!say ";
-
-	if (executor->board_fd < 0 || line->size < strlen(word) ||
-	    memcmp(line->data, word, strlen(word)) != 0)
-		return;
-	(void)send(executor->board_fd, line->data + strlen(word), line->size - strlen(word),
-		   MSG_DONTWAIT | MSG_NOSIGNAL);
-	(void)send(executor->board_fd, "\r\n", 2, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
 static void talk(sd_event *event, struct executor *executor, struct fuzz_part rest)
 {
 	struct fuzz_peer peers[2] = { connect_to(event), { .fd = -1 } };
@@ -204,12 +174,8 @@ static void talk(sd_event *event, struct executor *executor, struct fuzz_part re
 			fuzz_peer_close(&peers[1]);
 			peers[1] = peers[0];
 			peers[0] = connect_to(event);
-		} else if (fuzz_line_is(&line, "!console")) {
-			lend_console(executor, &peers[0]);
-		} else if (fuzz_line_is(&line, "!hang up")) {
-			executor->board_fd = close_fd(executor->board_fd);
 		} else {
-			say(executor, &line);
+			(void)fuzz_board_act(&executor->board, &peers[0], &line);
 		}
 		fuzz_settle(event);
 		loan_pump(executor->loan);
@@ -221,7 +187,7 @@ static void talk(sd_event *event, struct executor *executor, struct fuzz_part re
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct executor executor = { .board_fd = -1 };
+	struct executor executor = { .board.fd = -1 };
 	sd_event *event = NULL;
 	int listen_fd;
 
@@ -236,7 +202,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_settle(event);
 	control_free(executor.control);
 	loan_free(executor.loan);
-	(void)close_fd(executor.board_fd);
+	(void)close_fd(executor.board.fd);
 	(void)close(listen_fd);
 	sd_event_unref(event);
 	return 0;

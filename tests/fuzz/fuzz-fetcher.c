@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/spawn.h"
 #include "executor/fetcher.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/packets.h"
@@ -16,20 +11,6 @@
 /* What dut-helper answers to an executor. */
 
 enum { ASKED = 3 };
-
-static struct fuzz_peer helper;
-
-/* In the place of a program there is the target. */
-int spawn(pid_t *ret_pid, int *ret_pidfd, const struct spawn_config *config, struct error *err)
-{
-	(void)err;
-	assert(config->n_fds == 1);
-	helper = (struct fuzz_peer){ .fd = fcntl(config->fds[0].from, F_DUPFD_CLOEXEC, 3) };
-	assert(helper.fd >= 0);
-	*ret_pid = 0;
-	*ret_pidfd = eventfd(0, EFD_CLOEXEC);
-	return 0;
-}
 
 static void on_done(const struct fetch_result *result, void *data)
 {
@@ -64,15 +45,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(fetcher_copy(fetcher, fd, "00", fd, UINT64_MAX, on_done, &done[1], NULL) == 0);
 	assert(fetcher_unpack(fetcher, fd, fd, 9, 9, on_done, &done[2], NULL) == 0);
 	while (fuzz_next_line(&rest, &line))
-		if (!fuzz_peer_say(&helper, config.event, &line) && fuzz_line_is(&line, "!end"))
-			fuzz_peer_close(&helper);
+		if (!fuzz_peer_say(fuzz_helper(), config.event, &line) &&
+		    fuzz_line_is(&line, "!end"))
+			fuzz_peer_close(fuzz_helper());
 	fuzz_settle(config.event);
 	fetcher_cancel(fetcher);
 	fuzz_settle(config.event);
 	for (unsigned i = 0; i < ASKED; i++)
 		assert(done[i] == 1);
 	fetcher_free(fetcher);
-	fuzz_peer_close(&helper);
+	fuzz_peer_close(fuzz_helper());
 	sd_event_unref(config.event);
 	return 0;
 }

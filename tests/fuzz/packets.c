@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -14,6 +15,16 @@
 bool fuzz_line_is(const struct fuzz_part *line, const char *word)
 {
 	return line->size == strlen(word) && memcmp(line->data, word, line->size) == 0;
+}
+
+bool fuzz_line_begins(const struct fuzz_part *line, const char *word, struct fuzz_part *rest)
+{
+	size_t length = strlen(word);
+
+	if (line->size < length || memcmp(line->data, word, length) != 0)
+		return false;
+	*rest = (struct fuzz_part){ line->data + length, line->size - length };
+	return true;
 }
 
 void fuzz_peer_lend(struct fuzz_peer *peer, int fd)
@@ -67,12 +78,12 @@ static void drop_answers(const struct fuzz_peer *peer)
 
 bool fuzz_peer_say(struct fuzz_peer *peer, sd_event *event, const struct fuzz_part *line)
 {
-	static const char lend[] = "!fds ";
+	struct fuzz_part number;
 
-	if (line->size == strlen(lend) + 1 && memcmp(line->data, lend, strlen(lend)) == 0 &&
-	    line->data[strlen(lend)] >= '0' && line->data[strlen(lend)] <= '9') {
+	if (fuzz_line_begins(line, "!fds ", &number) && number.size == 1 && number.data[0] >= '0' &&
+	    number.data[0] <= '9') {
 		drop_lent(peer);
-		for (uint8_t n = line->data[strlen(lend)]; n > '0'; n--)
+		for (uint8_t n = number.data[0]; n > '0'; n--)
 			fuzz_peer_lend(peer, fuzz_file("lent", 4));
 		return true;
 	}
@@ -82,5 +93,38 @@ bool fuzz_peer_say(struct fuzz_peer *peer, sd_event *event, const struct fuzz_pa
 	if (event)
 		fuzz_settle(event);
 	drop_answers(peer);
+	return true;
+}
+
+/* ---- consoles ---- */
+
+static void lend_console(struct fuzz_board *board, struct fuzz_peer *peer)
+{
+	int console[2], pipes[2];
+
+	assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, console) == 0);
+	assert(pipe2(pipes, O_CLOEXEC | O_NONBLOCK) == 0);
+	(void)close_fd(board->fd);
+	board->fd = console[0];
+	fuzz_peer_lend(peer, console[1]);
+	fuzz_peer_lend(peer, pipes[0]);
+	fuzz_peer_lend(peer, pipes[1]);
+	fuzz_peer_lend(peer, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+bool fuzz_board_act(struct fuzz_board *board, struct fuzz_peer *peer, const struct fuzz_part *line)
+{
+	struct fuzz_part text;
+
+	if (fuzz_line_is(line, "!console")) {
+		lend_console(board, peer);
+	} else if (fuzz_line_is(line, "!hang up")) {
+		board->fd = close_fd(board->fd);
+	} else if (fuzz_line_begins(line, "!say ", &text)) {
+		(void)send(board->fd, text.data, text.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)send(board->fd, "\r\n", 2, MSG_DONTWAIT | MSG_NOSIGNAL);
+	} else {
+		return false;
+	}
 	return true;
 }

@@ -28,5 +28,19 @@ bool fuzz_peer_say(struct fuzz_peer *peer, sd_event *event, const struct fuzz_pa
 /* Ends the connection, and is ready for another one. */
 void fuzz_peer_close(struct fuzz_peer *peer);
 
-/* Whether a line is this word. */
+/* Whether a line is this word, or begins with it; then *rest is what follows. */
 bool fuzz_line_is(const struct fuzz_part *line, const char *word);
+bool fuzz_line_begins(const struct fuzz_part *line, const char *word, struct fuzz_part *rest);
+
+/*
+ * The board's end of a console. "!console" lends a new one with the next packet, as dutd does;
+ * "!say TEXT" and "!hang up" are the board's. False for another line.
+ */
+struct fuzz_board {
+	int fd; /* or -1 */
+};
+
+bool fuzz_board_act(struct fuzz_board *board, struct fuzz_peer *peer, const struct fuzz_part *line);
+
+/* The end of the dut-helper that an executor has started. In helper.c. */
+struct fuzz_peer *fuzz_helper(void);
