@@ -45,9 +45,9 @@
 
 /* The low half of an argument, which is all that int and unsigned int have. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#	define ARGUMENT(n) (offsetof(struct seccomp_data, args) + 8 * (n))
+#	define ARGUMENT(n) (offsetof(struct seccomp_data, args) + sizeof(uint64_t) * (n))
 #else
-#	define ARGUMENT(n) (offsetof(struct seccomp_data, args) + 8 * (n) + 4)
+#	define ARGUMENT(n) (offsetof(struct seccomp_data, args) + sizeof(uint64_t) * (n) + 4)
 #endif
 
 enum { X32_BIT = 0x40000000 };

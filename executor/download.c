@@ -244,7 +244,7 @@ static size_t on_data(char *data, size_t size, size_t count, void *context)
 }
 
 /* libcurl keeps all headers, however many there are. */
-static size_t on_header(char *data, size_t size, size_t count, void *context)
+static size_t on_header(const char *data, size_t size, size_t count, void *context)
 {
 	struct download *download = context;
 
