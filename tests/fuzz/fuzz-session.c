@@ -65,7 +65,7 @@ static bool read_job(struct executor *executor, const struct fuzz_part *job)
 
 static void start(struct executor *executor)
 {
-	struct fetcher_config fetcher = { .libexec_dir = "/" };
+	struct fetcher_config fetcher = { .libexec_dir = "/", .job_dir_fd = fuzz_folder_fd() };
 	struct session_config config = {
 		.assignment = executor->assignment,
 		.description = executor->description,
