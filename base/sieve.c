@@ -30,6 +30,7 @@ enum {
 	BITS_MIN = 6,
 	BITS_MAX = 16,
 	GRAMS_MAX = UINT16_MAX, /* everything concerns the owners beyond */
+	CHAIN_MAX = 64,		/* grams in one place, so that needles all alike cost no more */
 	WORD_BITS = 64,
 };
 
@@ -130,21 +131,41 @@ static void add_gram(struct sieve *sieve, size_t owned, size_t offset)
 	*place = (uint16_t)sieve->n_grams;
 }
 
-/* Adds an owner's needles; without any, or room for them, it passes every text. */
+static bool has_room(const struct sieve *sieve, const struct needle *needle, size_t at)
+{
+	for (size_t i = at; i < at + sieve->stride; i++) {
+		const char *text = needle->text + i;
+		uint32_t bytes = gram_of(text[0], text[1], text[2]);
+		size_t place = sieve->table[bytes * HASH >> sieve->shift];
+		unsigned count = 0;
+
+		for (; place; place = sieve->grams[place].next)
+			if (++count >= CHAIN_MAX)
+				return false;
+	}
+	return sieve->n_grams + sieve->stride <= GRAMS_MAX;
+}
+
+/* Adds an owner's needles. Without any, or room for all of them, everything concerns it. */
 static void add_owner(struct sieve *sieve, size_t owner, const struct needles *needles)
 {
-	if (needles->count == 0 || sieve->n_grams + needles->count * sieve->stride > GRAMS_MAX) {
-		sieve->any_always = true;
-		pass(sieve->always, owner);
-		return;
-	}
-	for (size_t i = 0; i < needles->count; i++) {
-		size_t at = rarest_window(&needles->items[i], sieve->stride);
+	bool all = needles->count > 0;
 
-		sieve->owned[sieve->n_owned] = (struct owned){ needles->items[i], owner };
+	for (size_t i = 0; i < needles->count; i++) {
+		const struct needle *needle = &needles->items[i];
+		size_t at = rarest_window(needle, sieve->stride);
+
+		all = has_room(sieve, needle, at);
+		if (!all)
+			break;
+		sieve->owned[sieve->n_owned] = (struct owned){ *needle, owner };
 		for (size_t j = 0; j < sieve->stride; j++)
 			add_gram(sieve, sieve->n_owned, at + j);
 		sieve->n_owned++;
+	}
+	if (!all) {
+		sieve->any_always = true;
+		pass(sieve->always, owner);
 	}
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/attr.h"
 #include "base/cleanup.h"
@@ -210,6 +211,30 @@ static void no_number_of_owners_is_too_large(void **state)
 	}
 }
 
+/* A thousand needles at each place of a line cost as much as some do. */
+static void needles_that_are_all_alike_cost_no_more(void **state)
+{
+	static char names[OWNERS_MAX][8], line[1 << 20];
+	static const char *texts[OWNERS_MAX];
+	cleanup_(sieve_freep) struct sieve *sieve = NULL;
+	clock_t since;
+
+	(void)state;
+	for (size_t i = 0; i < OWNERS_MAX; i++) {
+		(void)snprintf(names[i], sizeof(names[i]), "aaaaa%c", 'b' + (int)(i % 20));
+		texts[i] = names[i];
+	}
+	sieve = sieve_of(texts, OWNERS_MAX);
+	memset(line, 'a', sizeof(line));
+	line[sizeof(line) - 1] = 'c';
+	since = clock();
+	sieve_scan(sieve, line, sizeof(line));
+	assert_true((clock() - since) / CLOCKS_PER_SEC < 20);
+	for (size_t i = 1; i < OWNERS_MAX; i += 20)
+		assert_true(sieve_passed(sieve, i));
+	assert_false(sieve_passed(sieve, 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +246,7 @@ int main(void)
 		cmocka_unit_test(it_tells_how_much_of_a_text_concerns_nobody),
 		cmocka_unit_test(a_sieve_of_nobody_passes_nothing),
 		cmocka_unit_test(no_number_of_owners_is_too_large),
+		cmocka_unit_test(needles_that_are_all_alike_cost_no_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
