@@ -478,10 +478,13 @@ static void emit_profile(struct filter *filter, enum sandbox_profile profile)
 		break;
 	case SANDBOX_HELPER:
 		emit_rules(filter, &helper);
-		/* fall through */
+		emit_rules(filter, &network);
+		emit_rules(filter, &files);
+		break;
 	case SANDBOX_DOWNLOAD:
 		emit_rules(filter, &network);
-		/* fall through */
+		emit_rules(filter, &files);
+		break;
 	case SANDBOX_UNPACK:
 		emit_rules(filter, &files);
 		break;
