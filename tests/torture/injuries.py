@@ -48,6 +48,7 @@ class Injuries:
         self.stopped = []        # pids
         self.open = []           # connections that are closed at the end
         self.readers = []
+        self.refusals = {None, 409, 500, 503, 507}  # what a submitter may be answered
         self.extra = []          # submissions that may be answered as they like
         self.spoiled = set()     # boards whose job's files are not to be read any more
         self.limits = None       # of dutd's open files, before it was starved
@@ -133,8 +134,9 @@ class Injuries:
             return 'no dutd'
         extra = clients.Submission(self.world.lab.socket, self.plan.cast[board], board, 90)
         self.extra.append(extra)
-        # Of two that come at once any may be the one that is checked first.
-        self.ends[board] |= CANCELLED
+        # Of those that come at once any may be the one that is checked first.
+        self.everywhere(CANCELLED)
+        self.refusals.add(400)
         pid = await_fact(self.world.validator_pid, 0.5, 0)
         if pid is None or not processes.kill(pid, SIGNALS[verb]):
             return 'nobody is there'

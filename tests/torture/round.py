@@ -85,7 +85,7 @@ class Round:
                     raise Fault(f'{board}: a submission was not answered')
                 if submission.job:
                     self.world.acknowledged[int(submission.job)] = board
-                elif submission.status not in (None, 409, 500, 503, 507):
+                elif submission.status not in self.injuries.refusals:
                     raise Fault(f'{board}: a submission was answered {submission.status} '
                                 f'{submission.json}')
         for thread in self.injuries.readers + self.injuries.extra:
