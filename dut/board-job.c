@@ -256,6 +256,9 @@ static void decide_end(const struct board *board, int dir_fd, const char *reason
 		end->reason = strdup("executor_failed");
 		end->verdict = strdup("lab");
 		end->status = JOB_SETUP_FAIL;
+		if (!why)
+			why = dir_fd < 0 ? "the folder of the job is gone"
+					 : "its executors died before they had begun";
 	}
 	end->message = why ? strdup(why) : NULL;
 }

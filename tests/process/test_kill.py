@@ -5,6 +5,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import time
@@ -418,6 +419,24 @@ printf '%s\\n' "$answer"
             self.assertEqual(answer.status, 500)
             state, status, reason, _ = record_state(lab, answer.json['id'])
             self.assertEqual((state, status, reason), ('ENDED', 'SETUP_FAIL', 'executor_failed'))
+
+    def test_a_job_whose_folder_is_gone_says_so(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            job = lab.submit_ok(WAITS, 'b1')
+            lab.await_phase(job, 'running')
+            pid = lab.executor_pid('b1')
+            lab.kill_daemon()
+            processes.kill(pid, signal.SIGKILL)
+            self.assertTrue(processes.await_end(pid, 30))
+            shutil.rmtree(lab.job_file(job))
+            lab.start()
+            ended = lab.await_job(job)
+            self.assertEqual((ended['status'], ended['reason'], ended['message']),
+                             ('SETUP_FAIL', 'executor_failed', 'the folder of the job is gone'))
+            lab.await_board('b1', 'IDLE')
+            self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
 
     def test_offsets_go_on_over_a_restart(self):
         with Lab() as lab:
