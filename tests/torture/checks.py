@@ -53,7 +53,7 @@ def statuses_of(reason):
 
 # ---- rest ----
 
-def what_is_awaited(world, by_hand):
+def what_is_awaited(world, by_hand, killed):
     """What still has to happen before all is at rest; '' when it is."""
     for job in world.lab.get('/jobs?limit=1000')['jobs']:
         if job['state'] != 'ENDED':
@@ -64,7 +64,9 @@ def what_is_awaited(world, by_hand):
             raise Fault(f'{name} is BORKED, and does not say why')
         if dut['state'] != 'IDLE':
             return f'{name} is {dut["state"]}: {dut.get("message", "")}'
-        if dut['power']['state'] != 'OFF' and name not in by_hand:
+        # What was killed while it was idle is looked at when somebody wants it.
+        if dut['power']['state'] not in ('OFF', 'UNKNOWN' if name in killed else 'OFF') and \
+                name not in by_hand:
             return f'the power of {name} is {dut["power"]}'
     for process in scan():
         if process.name != 'dut-sim' and belongs(world, process.pid):
@@ -77,7 +79,7 @@ def belongs(world, pid):
     return mark in processes.read(pid, 'environ') or mark in processes.read(pid, 'cmdline')
 
 
-def await_rest(world, by_hand):
+def await_rest(world, by_hand=(), killed=()):
     """All jobs ended, all boards idle and off, no process left that is not needed."""
     last = ''
 
@@ -85,7 +87,7 @@ def await_rest(world, by_hand):
         nonlocal last
         world.check_daemon()
         world.look_for_twins()
-        last = what_is_awaited(world, by_hand)
+        last = what_is_awaited(world, by_hand, killed)
         return not last
 
     if not await_fact(look, PATIENCE, 0.03):

@@ -77,7 +77,7 @@ def logs_of_jobs(world, board):
     """(offset, path) of the logs of all attempts of all jobs on the board."""
     for name in os.listdir(os.path.join(world.lab.state, 'jobs')):
         record = world.read_record(name[:-5]) if name.endswith('.json') else None
-        if not record or record['dut'] != board.name:
+        if not record or record['dut'] != board.name or record['id'] in world.spoiled:
             continue
         if record['console_base'] is not None:
             yield record['console_base'], world.job_path(name[:-5], 'console.log')
@@ -120,6 +120,8 @@ def new_bytes(world, board):
     for offset, size, path, lost in segments(world, board):
         if offset < board.floor:
             continue
+        if offset <= board.checked:
+            lost = 0  # it was told before, or there is none
         if end > board.checked or offset >= board.checked:
             begin = max(end, board.checked)
             if offset - lost != begin or offset < begin:

@@ -325,6 +325,7 @@ class Injuries:
         if job is None:
             return 'no job'
         self.spoiled.add(board)
+        self.world.spoiled.add(job)
         self.may_lose.add(board)
         self.ends[board] |= FULL | KILLED | LOST | NO_POWER | {('SETUP_FAIL', 'bucket')}
         path = os.path.normpath(self.world.job_path(job, name))

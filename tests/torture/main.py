@@ -86,7 +86,7 @@ class Torture:
     def begin_lab(self):
         self.world = World(self.options.boards, self.disk, say)
         self.world.start()
-        checks.await_rest(self.world, set())
+        checks.await_rest(self.world)
         checks.await_consoles(self.world)
         checks.check_daemon(self.world)
 

@@ -89,6 +89,7 @@ class World:
         self.files = collections.Counter()  # what dutd has open at rest
         self.baseline = None    # memory of the present dutd at rest, and how many jobs there were
         self.most_clients = 0   # that the present dutd has had at a time
+        self.spoiled = set()    # jobs whose files are not to be read any more
         self.acknowledged = {}  # job → board
         self.ended = {}        # job → what the API first said of its end
         self.faults = []       # found while looking for something else
