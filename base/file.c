@@ -41,6 +41,20 @@ int file_write_all(int fd, const void *data, size_t length, struct error *err)
 	return 0;
 }
 
+int file_append(int fd, const void *data, size_t length, struct error *err)
+{
+	ssize_t n = write(fd, data, length);
+	struct stat status;
+
+	if (n == (ssize_t)length)
+		return 0;
+	if (n < 0)
+		return error_errno(err, "cannot append");
+	if (fstat(fd, &status) < 0 || ftruncate(fd, status.st_size - n) < 0)
+		return error_errno(err, "cannot cut off %zd bytes that were appended", n);
+	return error_set(err, -ENOSPC, "cannot append: %s", strerror(ENOSPC));
+}
+
 static int open_beneath(int dir_fd, const char *path, int flags)
 {
 	struct open_how how = {

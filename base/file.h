@@ -10,6 +10,12 @@
 int file_write_all(int fd, const void *data, size_t length, struct error *err);
 
 /*
+ * Appends a record to a file that is open with O_APPEND, all of it or nothing: what a full disk has
+ * taken of it is cut off again, so that the next one does not begin in its midst.
+ */
+int file_append(int fd, const void *data, size_t length, struct error *err);
+
+/*
  * Opens path beneath dir_fd without following any link and without leaving the folder; O_CLOEXEC is
  * added. What is not a regular file is refused unless flags has O_DIRECTORY or O_PATH.
  *

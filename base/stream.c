@@ -69,9 +69,9 @@ static int open_file(int *ret_fd, int dir_fd, const char *name, const char *suff
 
 static int append_index(int fd, const char *line, size_t length, struct error *err)
 {
-	if (write(fd, line, length) != (ssize_t)length)
-		return error_errno(err, "cannot write the console's index");
-	return 0;
+	int r = file_append(fd, line, length, err);
+
+	return r < 0 ? error_prefix(err, r, "the console's index") : 0;
 }
 
 /* An index that is empty gets its first line; one that ends in a torn line gets a line end. */

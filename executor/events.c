@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/jsontext.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -119,31 +120,34 @@ double events_elapsed(const struct events *events, uint64_t now_us)
 	return (double)elapsed_ms / msec_per_sec;
 }
 
-static void note_lost(struct events *events, int number)
+static void note_lost(struct events *events, const char *text)
 {
 	if (events->lost++ == 0)
-		log_msg(LOG_WARNING, "cannot write events.jsonl: %s", strerror(number));
+		log_msg(LOG_WARNING, "events.jsonl: %s", text);
 }
 
-/* Takes the reference to event. */
+/* Takes the reference to event. One that finds no room has no number either: it is another one's.
+ */
 static void write_event(struct events *events, json_t *event)
 {
 	free_ char *text = json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS));
 	free_ char *line = NULL;
+	struct error err;
 	int length;
-	ssize_t n;
 
 	json_decref(event);
 	length = text ? asprintf(&line, "%s\n", text) : -1;
 	if (length < 0) {
 		line = NULL;
-		note_lost(events, ENOMEM);
+		note_lost(events, "out of memory");
 		return;
 	}
-	n = write(events->fd, line, (size_t)length);
-	events->bytes += n > 0 ? (uint64_t)n : 0;
-	if (n != length)
-		note_lost(events, n < 0 ? errno : ENOSPC);
+	if (file_append(events->fd, line, (size_t)length, &err) < 0) {
+		note_lost(events, err.text);
+		return;
+	}
+	events->seq++;
+	events->bytes += (uint64_t)length;
 	events->written(events->data);
 }
 
@@ -164,7 +168,7 @@ void events_emit(struct events *events, const char *type, json_t *extra, const c
 	mask_text(&events->mask, text);
 	mask_json(&events->mask, extra);
 
-	event = json_pack("{s:I, s:s, s:f, s:s, s:s, s:O, s:o}", "seq", (json_int_t)events->seq++,
+	event = json_pack("{s:I, s:s, s:f, s:s, s:s, s:O, s:o}", "seq", (json_int_t)events->seq,
 			  "time", clock_format_iso(time, clock_realtime_us()), "elapsed",
 			  events_elapsed(events, clock_now_us()), "type", type, "dut", events->dut,
 			  "job", events->job, "text", jsontext_new(text));

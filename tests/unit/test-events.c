@@ -2,9 +2,12 @@
 #include "tests/support/test.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -135,6 +138,51 @@ static void a_second_attempt_goes_on_with_the_numbers(void **state)
 	clean(&place);
 }
 
+static void what_finds_no_room_leaves_no_trace_and_no_hole(void **state)
+{
+	struct rlimit old, tight;
+	struct place place;
+	struct events *events;
+	struct stat status;
+	unsigned told = 0;
+	json_error_t error;
+	FILE *file;
+
+	(void)state;
+	make(&place);
+	events = open_events(&place);
+	events_emit(events, "mark", NULL, "before");
+	assert_int_equal(fstatat(place.dir_fd, "events.jsonl", &status, 0), 0);
+	/* A limit on file size cuts a write at the same place as a full disk does. */
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	tight = (struct rlimit){ .rlim_cur = (rlim_t)status.st_size + 20,
+				 .rlim_max = old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+	events_emit(events, "mark", NULL, "no room");
+	events_emit(events, "mark", NULL, "no room");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	events_emit(events, "mark", NULL, "after");
+	events_close(events);
+
+	file = fdopen(openat(place.dir_fd, "events.jsonl", O_RDONLY | O_CLOEXEC), "r");
+	assert_non_null(file);
+	for (;; told++) {
+		json_t *event = json_loadf(file, JSON_DISABLE_EOF_CHECK, &error);
+
+		if (!event)
+			break;
+		assert_int_equal(json_integer_value(json_object_get(event, "seq")), told);
+		assert_string_equal(json_string_value(json_object_get(event, "text")),
+				    told == 0 ? "before" : "after");
+		json_decref(event);
+	}
+	assert_int_equal(told, 2);
+	assert_int_equal(place.written, 2);
+	(void)fclose(file);
+	clean(&place);
+}
+
 static void secrets_are_hidden_in_text_and_members(void **state)
 {
 	struct place place;
@@ -200,6 +248,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_event_says_what_when_and_where),
 		cmocka_unit_test(a_second_attempt_goes_on_with_the_numbers),
+		cmocka_unit_test(what_finds_no_room_leaves_no_trace_and_no_hole),
 		cmocka_unit_test(secrets_are_hidden_in_text_and_members),
 		cmocka_unit_test(console_lines_become_bounded_printable_texts),
 		cmocka_unit_test(a_text_that_is_no_utf8_is_told_all_the_same),

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -305,6 +307,32 @@ static void a_lock_has_one_holder_and_ends_with_its_last_copy(void **state)
 	(void)close(second);
 }
 
+static void a_record_is_appended_whole_or_not_at_all(void **state)
+{
+	const struct fixture *f = *state;
+	struct rlimit old, tight;
+	char got[32];
+	struct error err;
+	int fd = openat(f->dir_fd, "records", O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+
+	/* A limit on file size cuts a write at the same place as a full disk does. */
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	tight = (struct rlimit){ .rlim_cur = 10, .rlim_max = old.rlim_max };
+	assert_int_equal(file_append(fd, "first\n", 6, &err), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+	assert_int_equal(file_append(fd, "second\n", 7, &err), -ENOSPC);
+	assert_string_equal(err.text, "cannot append: No space left on device");
+	assert_int_equal(file_append(fd, "3rd\n", 4, &err), 0);
+	assert_int_equal(file_append(fd, "4\n", 2, &err), -EFBIG);
+	assert_string_equal(err.text, "cannot append: File too large");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_int_equal(file_append(fd, "5\n", 2, &err), 0);
+	assert_int_equal(pread(fd, got, sizeof(got), 0), 12);
+	assert_memory_equal(got, "first\n3rd\n5\n", 12);
+	(void)close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -318,6 +346,8 @@ int main(void)
 		cmocka_unit_test(a_file_whose_size_is_unknown_is_read_whole),
 		cmocka_unit_test(a_long_pipe_is_read_to_its_end),
 		cmocka_unit_test_setup_teardown(a_replaced_file_is_whole_and_has_its_mode, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_record_is_appended_whole_or_not_at_all, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_file_that_cannot_be_replaced_stays, set_up,
 						tear_down),
