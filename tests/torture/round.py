@@ -136,7 +136,8 @@ class Round:
 
     def check(self):
         world, injuries = self.world, self.injuries
-        checks.await_rest(world, injuries.by_hand, injuries.late_power)
+        checks.await_rest(world, injuries.by_hand,
+                          injuries.late_power | injuries.sims_to_kill)
         jobs = checks.check_jobs(world)
         mine = {number: job for number, job in jobs.items() if number >= self.first}
         for number, job in mine.items():
