@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/space.h"
 #include "base/text.h"
 #include "dut/api.h"
 #include "dut/board.h"
@@ -348,6 +349,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 		return r;
 	attach_jobs(daemon);
 	prune_leftovers(daemon);
+	if (space_check(daemon->state_fd, daemon->config->limits.free_space, err) < 0)
+		log_msg(LOG_WARNING, "no job is taken: %s", err->text);
 	daemon_save_later(daemon); /* users that an earlier dutd did not take back */
 	LIST_FOREACH(link, &daemon->boards)
 		board_begin(CONTAINER_OF(link, struct board, link));

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -13,21 +15,41 @@
 static const char file_name[] = "reserve";
 
 enum {
-	RESERVE_SIZE = 1 << 20,	   /* some hundred records */
+	RESERVE_SIZE = 1 << 20,
+	STEP = 1 << 16,		   /* given up at a time: whoever else writes may be faster */
 	ENOUGH = 8 * RESERVE_SIZE, /* free space that is worth taking it from */
 };
 
+static int open_reserve(int state_fd, off_t *ret_size)
+{
+	int fd = openat(state_fd, file_name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	struct stat status;
+
+	if (fd >= 0 && fstat(fd, &status) < 0)
+		return close_fd(fd);
+	if (fd >= 0)
+		*ret_size = status.st_size;
+	return fd;
+}
+
 static void take_again(int state_fd)
 {
-	close_ int fd = -1;
+	off_t size = 0;
+	close_ int fd = open_reserve(state_fd, &size);
 
-	if (faccessat(state_fd, file_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
-	    space_is_low(state_fd, ENOUGH))
-		return;
-	fd = openat(state_fd, file_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-		    0600);
-	if (fd >= 0 && posix_fallocate(fd, 0, RESERVE_SIZE) != 0)
-		(void)unlinkat(state_fd, file_name, 0);
+	/* A try that fails may leave it longer than it is. */
+	if (fd >= 0 && size < RESERVE_SIZE && !space_is_low(state_fd, ENOUGH) &&
+	    posix_fallocate(fd, 0, RESERVE_SIZE) != 0)
+		(void)ftruncate(fd, size);
+}
+
+/* Whether some of it could be given up. */
+static bool give_up(int state_fd)
+{
+	off_t size = 0;
+	close_ int fd = open_reserve(state_fd, &size);
+
+	return fd >= 0 && size >= STEP && ftruncate(fd, size - STEP) == 0;
 }
 
 int reserve_replace(int state_fd, int dir_fd, const char *name, const char *text, mode_t mode,
@@ -35,8 +57,8 @@ int reserve_replace(int state_fd, int dir_fd, const char *name, const char *text
 {
 	int r = file_replace(dir_fd, name, text, strlen(text), mode, err);
 
-	if ((r == -ENOSPC || r == -EDQUOT) && unlinkat(state_fd, file_name, 0) == 0)
-		return file_replace(dir_fd, name, text, strlen(text), mode, err);
+	while ((r == -ENOSPC || r == -EDQUOT) && give_up(state_fd))
+		r = file_replace(dir_fd, name, text, strlen(text), mode, err);
 	if (r >= 0)
 		take_again(state_fd);
 	return r;

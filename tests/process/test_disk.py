@@ -52,6 +52,9 @@ class Floor(unittest.TestCase):
             lab.sim('b1', BOOT)
             lab.start()
             lab.fill(leave=4 * MIB)
+            lab.stop()
+            lab.start()
+            self.assertIn('no job is taken: less than limits.free_space', lab.log)
             refused = lab.submit(SHORT, 'b1')
             self.assertEqual(refused.status, 507, refused)
             self.assertIn('less than limits.free_space (8 MiB) is left', refused.json['error'])
@@ -84,7 +87,7 @@ class Floor(unittest.TestCase):
             self.assertEqual(answer.status, 507, answer)
             self.assertIn('cannot store the bucket: less than limits.free_space',
                           answer.json['error'])
-            self.assertGreater(lab.room(), 28 * MIB)
+            await_true(lambda: lab.room() > 28 * MIB, 'the upload to go')
             self.assert_works(lab, 'b1')
 
     def test_a_bucket_that_unpacks_to_too_much(self):
@@ -231,9 +234,12 @@ class Full(unittest.TestCase):
             job = lab.submit_ok('console_patterns: {session_end: never}\n', 'b1')
             lab.await_phase(job, 'running')
             lab.fill()
+            self.assertEqual(lab.room(), 0)
             ended = lab.await_job(job)
             self.assertEqual((ended['status'], ended['reason'], ended['verdict']),
                              ('INCOMPLETE', 'disk', 'lab'), ended)
+            # The reserve holds more than one record.
+            self.assertGreater(os.path.getsize(os.path.join(lab.state, 'reserve')), MIB // 2)
             lab.await_board('b1', 'IDLE')
             self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
             self.assertEqual(lab.result(job)['reason'], 'disk')

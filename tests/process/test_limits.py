@@ -70,6 +70,25 @@ class Refusals(unittest.TestCase):
             lab.await_board('b1', 'IDLE')
 
 
+class Executors(unittest.TestCase):
+    def test_clients_of_a_jobs_own_socket(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT + 'at 3s send "at last\\r\\n"\n')
+            lab.start()
+            job = lab.submit_ok('console_patterns: {session_end: at last}\n', 'b1')
+            lab.await_phase(job, 'running')
+            path = lab.executor_socket('b1')
+            # Half of 64, and 4 more, because we are its own user.
+            streams = [lab.stream('/console', path, offset=0) for _ in range(36)]
+            refused = lab.stream('/console', path, offset=0)
+            self.assertEqual(refused.status, 429)
+            self.assertIn(b'of this socket', refused.response.read())
+            self.assertEqual(lab.await_job(job)['status'], 'COMPLETE')
+            for stream in streams:
+                self.assertIn(b'at last', stream.read_all())
+            lab.await_board('b1', 'IDLE')
+
+
 class Boards(unittest.TestCase):
     def test_one_that_floods_ends_its_job_with_the_log_whole(self):
         with Lab() as lab:
