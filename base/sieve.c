@@ -20,6 +20,7 @@
  *
  * The window is the rarest part of the needle, for what is met often costs.
  */
+
 /* Source: Knuth, The Art of Computer Programming, volume 3, 6.4: multiplicative hashing. */
 static const uint32_t HASH = 2654435769U;
 
