@@ -113,7 +113,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *data)
 static int make_request(int *ret_fd, struct error *err)
 {
 	static const char request[] =
-		"{\"names\": [\"result.json\", \"console.log\", \"console.idx\", "
+		"{\"files\": [\"result.json\", \"console.log\", \"console.idx\", "
 		"\"events.jsonl\"]}";
 	close_ int fd = memfd_create("request", MFD_CLOEXEC);
 	int r;

@@ -273,22 +273,17 @@ static void packing_done(struct packing *packing)
 }
 
 /*
- * Takes in one name, as a job has left it. What is neither a folder nor a regular file with this
- * one name is left out: dutd may read what the job may not, and a second name can be anybody's
- * file.
+ * Takes in a file, as a job has left it. What is no regular file with this one name is left out:
+ * dutd may read what the job may not, and a second name can be anybody's file.
  */
-static int add_to_packing(struct packing *packing, const char *name, struct error *err)
+static int add_file(struct packing *packing, const char *name, struct error *err)
 {
 	int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 	close_ int fd = openat(FD_OTHER, name, flags);
 	struct archive_member *file = &packing->files[packing->n_files];
 	struct stat found;
 
-	if (fd < 0 || fstat(fd, &found) < 0)
-		return 0;
-	if (S_ISDIR(found.st_mode))
-		packing->folders[packing->n_folders++] = name;
-	if (!S_ISREG(found.st_mode) || found.st_nlink != 1)
+	if (fd < 0 || fstat(fd, &found) < 0 || !S_ISREG(found.st_mode) || found.st_nlink != 1)
 		return 0;
 	file->name = strdup(name);
 	if (!file->name)
@@ -298,23 +293,33 @@ static int add_to_packing(struct packing *packing, const char *name, struct erro
 	return 0;
 }
 
-static int pack(struct packing *packing, const json_t *names, struct error *err)
+static int add_folder(struct packing *packing, const char *name, struct error *err)
 {
-	int r;
+	struct stat found;
 
+	(void)err;
+	if (fstatat(FD_OTHER, name, &found, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(found.st_mode))
+		packing->folders[packing->n_folders++] = name;
+	return 0;
+}
+
+static int add_names(struct packing *packing, const json_t *names,
+		     int (*add)(struct packing *packing, const char *name, struct error *err),
+		     struct error *err)
+{
 	if (json_array_size(names) > NAMES_MAX)
 		return error_set(err, -E2BIG, "more than %d names to pack", NAMES_MAX);
 	for (size_t i = 0; i < json_array_size(names); i++) {
 		const char *name = json_string_value(json_array_get(names, i));
+		int r;
 
 		if (!name || !*name || strchr(name, '/') || *name == '.')
 			return error_set(err, -EINVAL, "a name to pack is none of this folder's");
-		r = add_to_packing(packing, name, err);
+		r = add(packing, name, err);
 		if (r < 0)
 			return r;
 	}
-	return archive_pack_members(FD_FILE, FD_OTHER, packing->folders, packing->files,
-				    packing->n_files, err);
+	return 0;
 }
 
 static int do_pack(const json_t *request, uint64_t *ret_size, const char **ret_reason,
@@ -326,7 +331,14 @@ static int do_pack(const json_t *request, uint64_t *ret_size, const char **ret_r
 	/* Whoever reads the tar counts it. */
 	*ret_size = 0;
 	*ret_reason = "disk";
-	return r < 0 ? r : pack(&packing, json_object_get(request, "names"), err);
+	if (r >= 0)
+		r = add_names(&packing, json_object_get(request, "files"), add_file, err);
+	if (r >= 0)
+		r = add_names(&packing, json_object_get(request, "folders"), add_folder, err);
+	if (r < 0)
+		return r;
+	return archive_pack_members(FD_FILE, FD_OTHER, packing.folders, packing.files,
+				    packing.n_files, err);
 }
 
 static const struct {

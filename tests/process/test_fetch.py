@@ -475,7 +475,7 @@ class Archive(Case):
         self.box.write('dir/bucket/big', BODY)
         read, write = os.pipe()
         with self.box.open('dir', os.O_RDONLY) as folder:
-            fetch = Fetch('pack', {'names': ['result.json', 'missing', 'bucket']},
+            fetch = Fetch('pack', {'files': ['result.json', 'missing'], 'folders': ['bucket']},
                           {3: write, 4: folder})
         os.close(write)
         with os.fdopen(read, 'rb') as stream, tarfile.open(fileobj=stream, mode='r|') as tar:
@@ -494,9 +494,11 @@ class Archive(Case):
         os.mkdir(self.box.at('dir', 'folder'))
         os.mkfifo(self.box.at('dir', 'folder', 'fifo'))
         os.symlink('/etc/passwd', self.box.at('dir', 'folder', 'link'))
-        names = ['symlink', 'hardlink', 'fifo', 'socket', 'folder', 'good', 'missing']
+        os.mkdir(self.box.at('dir', 'other'))
+        files = ['symlink', 'hardlink', 'fifo', 'socket', 'other', 'good', 'missing']
+        request = {'files': files, 'folders': ['folder', 'good', 'symlink', 'missing']}
         with self.box.open('tar') as tar, self.box.open('dir', os.O_RDONLY) as folder:
-            answer = Fetch('pack', {'names': names}, {3: tar, 4: folder}).finish()[-1]
+            answer = Fetch('pack', request, {3: tar, 4: folder}).finish()[-1]
         self.assertEqual(answer.get('ok'), True, answer)
         with tarfile.open(self.box.at('tar')) as tar:
             self.assertEqual([member.name for member in tar], ['folder', 'folder/link', 'good'])
@@ -513,19 +515,20 @@ class Archive(Case):
         os.close(fd)
         self.addCleanup(subprocess.run, ['rm', '-rf', path], check=True)
         with self.box.open('tar') as tar, self.box.open('dir', os.O_RDONLY) as folder:
-            answer = Fetch('pack', {'names': ['bucket']}, {3: tar, 4: folder}).finish()[-1]
+            answer = Fetch('pack', {'folders': ['bucket']}, {3: tar, 4: folder}).finish()[-1]
         self.assert_failed(answer, 'disk', "cannot read the folder 'bucket/d/d")
 
     def test_what_is_no_name_of_the_folder_is_refused(self):
         for name in ('', '.', '..', '../x', '/etc', 'a/b', 1, None):
-            with self.box.open('tar') as tar, self.box.open('dir', os.O_RDONLY) as folder:
-                answer = Fetch('pack', {'names': [name]}, {3: tar, 4: folder}).finish()[-1]
-            self.assert_failed(answer, 'disk', 'a name to pack')
+            for key in ('files', 'folders'):
+                with self.box.open('tar') as tar, self.box.open('dir', os.O_RDONLY) as folder:
+                    answer = Fetch('pack', {key: [name]}, {3: tar, 4: folder}).finish()[-1]
+                self.assert_failed(answer, 'disk', 'a name to pack')
 
     def test_half_an_archive_never_looks_whole(self):
         self.box.write('dir/first', b'1')
         with self.box.open('tar') as tar, self.box.open('dir', os.O_RDONLY) as folder:
-            fetch = Fetch('pack', {'names': ['first', '../tar']}, {3: tar, 4: folder})
+            fetch = Fetch('pack', {'files': ['first', '../tar']}, {3: tar, 4: folder})
         self.assert_failed(fetch.finish()[-1], 'disk', 'a name to pack')
         with self.assertRaises(tarfile.ReadError):
             with tarfile.open(self.box.at('tar')) as tar:

@@ -110,6 +110,44 @@ send(connection, t='on', n=60, boot=1, deploy=None)
             self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
             self.assertNotIn('trying again', lab.log)
 
+    def test_what_it_leaves_in_the_place_of_its_files_harms_nobody(self):
+        act = '''
+connection = greet()
+await_packet(connection, 'go')
+for name in ('console.log', 'console.idx', 'events.jsonl', 'result.json'):
+    try:
+        os.unlink(name, dir_fd=6)
+    except FileNotFoundError:
+        pass
+LEAVE
+os.close(os.open('started', os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=6))
+'''
+        for leave in (
+                "os.symlink('../../dutd.db', 'console.log', dir_fd=6)\n"
+                "os.symlink('/etc/passwd', 'events.jsonl', dir_fd=6)\n"
+                "os.link('../../epoch', 'result.json', src_dir_fd=6, dst_dir_fd=6)",
+                "os.mkfifo('console.log', dir_fd=6)\n"
+                "os.mkfifo('events.jsonl', dir_fd=6)\n"
+                "os.mkfifo('result.json', dir_fd=6)",
+                "for name in ('console.log', 'events.jsonl', 'result.json'):\n"
+                "    os.mkdir(name, dir_fd=6)\n"
+                "    os.mkfifo(name + '/fifo', dir_fd=6)",
+                "fd = os.open('result.json', os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=6)\n"
+                "os.truncate(fd, 1 << 25)"):
+            with self.subTest(leave=leave), Lab() as lab:
+                make_libexec(lab, act.replace('LEAVE', leave))
+                lab.sim('b1', BOOT)
+                lab.start()
+                job = lab.submit_ok(SHORT, 'b1')
+                self.assertEqual(lab.await_job(job)['reason'], 'executor_killed')
+                lab.await_board('b1', 'IDLE')
+                for path in ('log', 'events'):
+                    answer = lab.api('GET', f'/jobs/{job}/{path}')
+                    self.assertNotIn(b'root:', answer.body)
+                    self.assertNotIn(b'SQLite', answer.body)
+                results = lab.results(job)
+                self.assertEqual([name for name in results if results[name].strip(b'\0')], [])
+
     def test_it_cannot_make_dutd_wait_for_its_eventfd(self):
         # It wakes dutd and takes the count away before dutd can read it, on an fd that blocks.
         act = '''

@@ -6,6 +6,7 @@ import shutil
 import unittest
 
 from tests.support import processes
+from tests.support.fetching import Web
 from tests.support.harness import LIBEXEC, Lab
 from tests.support.jobhost import WAIT, JobHost, now
 from tests.support.resolver import Resolver
@@ -23,7 +24,7 @@ class Case(unittest.TestCase):
     maxDiff = None
 
     def setUp(self):
-        self.resolver = Resolver()
+        self.resolver = Resolver('files.lab')
         self.addCleanup(self.resolver.close)
 
     def begin(self, **timeouts):
@@ -63,6 +64,20 @@ class Lookup(Case):
         self.assertEqual((result['status'], result['reason']),
                          ('SETUP_FAIL', 'timeout:infra_setup'))
         self.assert_gone(pids)
+
+    def test_a_name_of_etc_hosts_is_found_at_once(self):
+        web = Web()
+        self.addCleanup(web.close)
+        url = f'http://files.lab:{web.server.server_port}/ok'
+        artifact = {'url': url, 'sha256': '0' * 64}
+        program = self.resolver.command(os.path.join(LIBEXEC, 'dut-executor'))
+        description = {**job(), 'deployment': {'start': {'kernel': artifact}}}
+        dutd = JobHost(description, program=program)
+        self.addCleanup(dutd.close)
+        dutd.begin()
+        # Downloaded, and not what the job wanted.
+        self.assertEqual(dutd.run()['reason'], 'checksum')
+        self.assertEqual(len(web.headers('ok')), 1)
 
     def test_a_killed_executor_leaves_nobody(self):
         dutd, pids = self.begin()

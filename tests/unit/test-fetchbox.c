@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -13,10 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -345,6 +349,45 @@ static void the_helper_starts_one_program_and_no_other(void **state)
 	assert_fine(help);
 }
 
+/* ---- an old kernel ---- */
+
+/* As in a container whose own filter does not know Landlock. */
+static void forget_landlock(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_landlock_create_ruleset, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = { .len = ARRAY_SIZE(code), .filter = code };
+
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	EXPECT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0);
+}
+
+static void do_without(void)
+{
+	struct error err;
+
+	forget_landlock();
+	EXPECT(strstr(sandbox_lacks(), "Landlock"));
+	EXPECT(fetchbox_unpack(MAX_BYTES, folder_fd, &err) == 0);
+	EXPECT(mkdirat(folder_fd, "a", 0700) == 0);
+	EXPECT(folder_clear(folder_fd, &err) == 0);
+	EXPECT(open_to_read("/etc/passwd") >= 0);
+	try_other_processes();
+	try_the_network();
+}
+
+static void a_kernel_without_landlock_has_the_rest(void **state)
+{
+	(void)state;
+	if (sandbox_lacks())
+		skip();
+	assert_fine(do_without);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -354,6 +397,7 @@ int main(void)
 		cmocka_unit_test(copying_has_the_file_roots_to_read),
 		cmocka_unit_test(packing_has_its_folder_to_read),
 		cmocka_unit_test(the_helper_starts_one_program_and_no_other),
+		cmocka_unit_test(a_kernel_without_landlock_has_the_rest),
 	};
 
 	return cmocka_run_group_tests(tests, make_folders, remove_folders);
