@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 enum {
 	MAX_SPLICE = 65536,    /* bytes a step: what a pipe holds by default */
 	MIN_SPLICE = 4096,     /* bytes: for a tty the kernel takes pages for all that is asked */
+	ALL = -1,	       /* bytes that lie in a pipe now */
 	INDEX_STEP_US = 5000,  /* at most one time record in that time */
 	MAX_INDEX_LINE = 4096, /* bytes */
 };
@@ -171,15 +173,20 @@ static void note_time(struct stream *stream, uint64_t offset)
 		stream->indexed_us = now_us;
 }
 
-/* Moves what lies in a pipe, known bytes or all until it is empty, to the end of a log. The bytes
- * moved, also before an error, are added to *size. */
-static int empty_pipe(int pipe_fd, int log_fd, uint64_t known, uint64_t *size, struct error *err)
+/* Moves what lies in a pipe, known bytes of it or all, to the end of a log. The bytes moved, also
+ * before an error, are added to *size. Whoever else can write to the pipe does not keep us here. */
+static int empty_pipe(int pipe_fd, int log_fd, ssize_t known, uint64_t *size, struct error *err)
 {
-	uint64_t end = known < UINT64_MAX - *size ? *size + known : UINT64_MAX;
+	int there = 0;
+	uint64_t end;
 
+	if (known == ALL && ioctl(pipe_fd, FIONREAD, &there) < 0)
+		return error_errno(err, "cannot read the console's pipe");
+	end = *size + (uint64_t)(known == ALL ? there : known);
 	while (*size < end) {
 		loff_t at = (loff_t)*size;
-		ssize_t n = splice(pipe_fd, NULL, log_fd, &at, MAX_SPLICE, SPLICE_F_NONBLOCK);
+		size_t left = end - *size < MAX_SPLICE ? end - *size : MAX_SPLICE;
+		ssize_t n = splice(pipe_fd, NULL, log_fd, &at, left, SPLICE_F_NONBLOCK);
 
 		if (n > 0)
 			*size += (uint64_t)n;
@@ -191,7 +198,7 @@ static int empty_pipe(int pipe_fd, int log_fd, uint64_t known, uint64_t *size, s
 	return 0;
 }
 
-static int empty_own_pipe(struct stream *stream, uint64_t known, struct error *err)
+static int empty_own_pipe(struct stream *stream, ssize_t known, struct error *err)
 {
 	uint64_t before = stream->size;
 	int r = 0;
@@ -209,7 +216,7 @@ static int empty_own_pipe(struct stream *stream, uint64_t known, struct error *e
 int stream_attach(struct stream *stream, int console_fd, int pipe_read_fd, int pipe_write_fd,
 		  struct error *err)
 {
-	int r = empty_own_pipe(stream, UINT64_MAX, err);
+	int r = empty_own_pipe(stream, ALL, err);
 
 	close_source(stream);
 	stream->console_fd = console_fd;
@@ -224,7 +231,7 @@ int stream_attach(struct stream *stream, int console_fd, int pipe_read_fd, int p
 int stream_detach(struct stream *stream, int *ret_console_fd, int *ret_pipe_read_fd,
 		  int *ret_pipe_write_fd, struct error *err)
 {
-	int r = empty_own_pipe(stream, UINT64_MAX, err);
+	int r = empty_own_pipe(stream, ALL, err);
 
 	if (r < 0)
 		return r;
@@ -328,7 +335,7 @@ ssize_t stream_pump(struct stream *stream, struct error *err)
 		return error_set(err, -ENODATA, "there is no console");
 	/* What a full disk, or an earlier holder, left in the pipe comes first. */
 	if (stream->pipe_dirty) {
-		r = empty_own_pipe(stream, UINT64_MAX, err);
+		r = empty_own_pipe(stream, ALL, err);
 		if (r < 0)
 			return r;
 		if (stream->size > before)
@@ -337,7 +344,7 @@ ssize_t stream_pump(struct stream *stream, struct error *err)
 	n = fill_pipe(stream, err);
 	if (n <= 0)
 		return n;
-	r = empty_own_pipe(stream, (uint64_t)n, err);
+	r = empty_own_pipe(stream, n, err);
 	return r < 0 ? r : (ssize_t)(stream->size - before);
 }
 
@@ -438,7 +445,7 @@ int stream_drain(int pipe_read_fd, int dir_fd, const char *name, uint64_t base, 
 		return error_errno(err, "cannot read %s", path);
 	before = (uint64_t)status.st_size < max_size ? (uint64_t)status.st_size : max_size;
 	*ret_size = before;
-	r = empty_pipe(pipe_read_fd, log_fd, UINT64_MAX, ret_size, err);
+	r = empty_pipe(pipe_read_fd, log_fd, ALL, ret_size, err);
 	/* A reader that gave the console back left nothing behind. */
 	if (*ret_size > before)
 		mark_drained(dir_fd, name, base + *ret_size, *ret_size - before);

@@ -78,7 +78,8 @@ int stream_mark(struct stream *stream, const char *kind, json_t *extra, struct e
 
 /*
  * Finishes the work of a reader that was killed: moves what lies in the pipe to the end of
- * dir_fd/NAME.log, and marks it in the index. The folder is not trusted: what is no regular file in
+ * dir_fd/NAME.log, and marks it in the index. Somebody may go on writing to the pipe: that is left
+ * there. The folder is not trusted either: what is no regular file in
  * it is not written, and a log that is longer than max_size counts as so long.
  *
  * Errors: *ret_size is set once the log is open, also when not all of the pipe could be written to

@@ -15,9 +15,8 @@ struct line {
 	enum line_state state;
 	int dir_fd; /* the idle segments */
 	int fd;	    /* the console, -1 when closed; while READING the stream has it */
-	int pipe_read_fd,
-		pipe_write_fd; /* the same for the line's whole life; while READING the stream's */
-	struct stream *stream; /* the idle segment that is written, or NULL */
+	int pipe_read_fd, pipe_write_fd; /* while READING the stream's */
+	struct stream *stream;		 /* the idle segment that is written, or NULL */
 	sd_event_source *fd_source;
 	uint64_t offset;
 	unsigned generation;
@@ -32,6 +31,8 @@ struct line {
 	bool tells;		/* and will of its end */
 	bool is_large;		/* the segment, when it was looked at */
 	int wake_fd;
+	bool fds_lent; /* the pipe and wake_fd were */
+	bool adopted;  /* fd came from an executor */
 	sd_event_source *wake_source;
 	struct history history;
 	struct viewers viewers;

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -20,9 +21,20 @@
 
 static const uint64_t WRITE_RETRY_US = 1000000;
 
+enum { MAX_LAST_PUMPS = 64 }; /* of 64 KiB: more than a socket holds */
+
 static void drop_source(struct line *line)
 {
 	line->fd_source = sd_event_source_disable_unref(line->fd_source);
+}
+
+/* The pipe and the eventfd. */
+static void close_fds(struct line *line)
+{
+	line->wake_source = sd_event_source_disable_unref(line->wake_source);
+	line->pipe_read_fd = close_fd(line->pipe_read_fd);
+	line->pipe_write_fd = close_fd(line->pipe_write_fd);
+	line->wake_fd = close_fd(line->wake_fd);
 }
 
 struct line *line_free(struct line *line)
@@ -30,13 +42,10 @@ struct line *line_free(struct line *line)
 	if (!line)
 		return NULL;
 	drop_source(line);
-	sd_event_source_disable_unref(line->wake_source);
 	sd_event_source_disable_unref(line->retry);
 	line->stream = stream_close(line->stream);
 	(void)close_fd(line->fd);
-	(void)close_fd(line->pipe_read_fd);
-	(void)close_fd(line->pipe_write_fd);
-	(void)close_fd(line->wake_fd);
+	close_fds(line);
 	(void)close_fd(line->dir_fd);
 	line->config.console = console_close(line->config.console);
 	history_done(&line->history);
@@ -90,6 +99,33 @@ static int open_fds(struct line *line, struct error *err)
 	if (wake_fd < 0)
 		return error_errno(err, "eventfd");
 	return watch_wake(line, wake_fd, err);
+}
+
+/*
+ * What was lent stays with whoever got it from the borrower: a process that outlives it, the board
+ * behind the console. The bytes of others go through a pipe that those do not have.
+ */
+static int renew_fds(struct line *line, struct error *err)
+{
+	struct line old = *line;
+	int r;
+
+	if (!line->fds_lent)
+		return 0;
+	line->pipe_read_fd = line->pipe_write_fd = line->wake_fd = -1;
+	line->wake_source = NULL;
+	r = open_fds(line, err);
+	line->fds_lent = r < 0;
+	if (r >= 0) {
+		close_fds(&old);
+		return 0;
+	}
+	close_fds(line);
+	line->pipe_read_fd = old.pipe_read_fd;
+	line->pipe_write_fd = old.pipe_write_fd;
+	line->wake_fd = old.wake_fd;
+	line->wake_source = old.wake_source;
+	return r;
 }
 
 int line_new(struct line **ret, const struct line_config *config, struct error *err)
@@ -273,11 +309,37 @@ static void finish_reading(struct line *line)
 	console_ended(line);
 }
 
+/*
+ * Whether what an executor handed over is the console, only the driver can tell, which opens it
+ * anew. What it has is read first, unless that does not end.
+ */
+static void disown(struct line *line)
+{
+	ssize_t n = line->state == LINE_READING ? 1 : 0;
+
+	if (line->state == LINE_LENT)
+		return;
+	for (unsigned i = 0; i < MAX_LAST_PUMPS && n > 0; i++)
+		n = line_pump(line, NULL);
+	if (n < 0 && n != -ENODATA)
+		return; /* the disk is full: later */
+	line->adopted = false;
+	if (line->state == LINE_READING) {
+		viewers_wake(&line->viewers);
+		console_ended(line);
+	} else {
+		line->fd = close_fd(line->fd);
+		line->state = LINE_CLOSED;
+	}
+}
+
 int line_connect(struct line *line, struct error *err)
 {
 	int fd, r;
 
 	finish_reading(line);
+	if (line->adopted)
+		disown(line);
 	if (line->state == LINE_READING || (line->fd >= 0 && !has_hung_up(line->fd)))
 		return 0;
 	r = console_connect(line->config.console, &fd, err);
@@ -353,7 +415,8 @@ int line_hold(struct line *line, struct error *err)
 		line_note_gap(line);
 	line->offset = line_offset(line);
 	line->stream = stream_close(line->stream);
-	return 0;
+	/* Unless it has been at the end of the last loan. */
+	return renew_fds(line, err);
 }
 
 int line_begin_loan(struct line *line, uint64_t job, struct error *err)
@@ -377,6 +440,18 @@ static bool is_fifo(int fd)
 	return fd >= 0 && fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
 }
 
+/* Anything else might always be readable, and keep us busy. */
+static bool is_eventfd(int fd)
+{
+	static const char wanted[] = "anon_inode:[eventfd]";
+	char path[32], target[sizeof(wanted)];
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, target, sizeof(target));
+	return n == (ssize_t)strlen(wanted) && memcmp(target, wanted, (size_t)n) == 0;
+}
+
 int line_adopt(struct line *line, int fds[static LINE_LOAN_FDS], unsigned generation,
 	       struct error *err)
 {
@@ -384,7 +459,7 @@ int line_adopt(struct line *line, int fds[static LINE_LOAN_FDS], unsigned genera
 	close_ int write_fd = take_fd(&fds[2]), wake_fd = take_fd(&fds[3]);
 	int r;
 
-	if (console_fd < 0 || !is_fifo(read_fd) || !is_fifo(write_fd) || wake_fd < 0)
+	if (console_fd < 0 || !is_fifo(read_fd) || !is_fifo(write_fd) || !is_eventfd(wake_fd))
 		return error_set(err, -EBADF, "the executor sent no loan of a console");
 	r = watch_wake(line, take_fd(&wake_fd), err);
 	if (r < 0)
@@ -397,6 +472,7 @@ int line_adopt(struct line *line, int fds[static LINE_LOAN_FDS], unsigned genera
 	line->pipe_write_fd = take_fd(&write_fd);
 	line->generation = generation;
 	line->replaced = false;
+	line->fds_lent = line->adopted = true;
 	line->state = LINE_LENT;
 	watch_hangup(line);
 	return 0;
@@ -409,6 +485,7 @@ unsigned line_lend(struct line *line, int ret_fds[static LINE_LOAN_FDS])
 	ret_fds[1] = line->pipe_read_fd;
 	ret_fds[2] = line->pipe_write_fd;
 	ret_fds[3] = line->wake_fd;
+	line->fds_lent = true;
 	line->state = LINE_LENT;
 	line->replaced = false;
 	return ++line->generation;
@@ -433,12 +510,18 @@ int line_end_loan(struct line *line, int job_dir_fd, uint64_t base, uint64_t max
 			return r;
 		line->offset = base + size;
 	}
+	/* What a full disk did not take waits in the pipe. */
+	if (r >= 0) {
+		r = renew_fds(line, err);
+		if (r < 0)
+			return r;
+	}
 	drop_source(line);
 	if (line->state == LINE_LENT) {
-		line->state = line->fd >= 0 ? LINE_HELD : LINE_CLOSED;
 		/* The borrower shares our open file: it may have changed its flags. */
 		if (line->fd >= 0)
-			(void)fcntl(line->fd, F_SETFL, fcntl(line->fd, F_GETFL) | O_NONBLOCK);
+			(void)fcntl(line->fd, F_SETFL, O_NONBLOCK);
+		line->state = line->fd >= 0 ? LINE_HELD : LINE_CLOSED;
 	}
 	viewers_wake(&line->viewers);
 	return r;

@@ -4,13 +4,17 @@
  * A dut-executor that was taken over: it confines itself as the real one does, with the same fds,
  * and then tries what a hostile job would. It writes what each attempt got to the file "attacks" in
  * the job's folder, a JSON object a line, and leaves. With "open" in the file "targets" it does not
- * confine itself: to see that the attempts are not in vain by themselves.
+ * confine itself: to see that the attempts are not in vain by themselves. With "pipe" it leaves a
+ * process behind that writes to the console's pipe; with "console" it gives the next dutd one of
+ * its own.
  *
  * "targets" lies beside the program and has a name and a path or a number a line.
  */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -289,6 +293,113 @@ static void try_what_is_allowed(void)
 	TRY("replace job.json", unlinkat(EXECUTOR_FD_JOB_DIR, "job.json", 0));
 }
 
+/* ---- what stays behind ---- */
+
+static json_t *await_packet(int fd, const char *type, int fds[static PACKET_FDS_MAX])
+{
+	for (;;) {
+		struct pollfd wait = { .fd = fd, .events = POLLIN };
+		json_t *packet = NULL;
+
+		if (poll(&wait, 1, -1) != 1 || packet_receive(fd, &packet, fds, NULL) != 1)
+			_exit(96);
+		if (strcmp(json_string_value(json_object_get(packet, "t")), type) == 0)
+			return packet;
+		json_decref(packet);
+	}
+}
+
+static int accept_dutd(void)
+{
+	(void)fcntl(EXECUTOR_FD_CONTROL_SOCKET, F_SETFL, 0);
+	return accept4(EXECUTOR_FD_CONTROL_SOCKET, NULL, NULL, SOCK_CLOEXEC);
+}
+
+/* Says hello, with a console of its own if it has one. */
+static void say_hello(int control, const struct assignment *assignment, const int *fds)
+{
+	json_t *console = json_pack("{s:s, s:i, s:i, s:i, s:n}", "name", "main", "gen", 7, "base",
+				    0, "offset", 0, "codec");
+	int received[PACKET_FDS_MAX];
+
+	json_decref(await_packet(control, "hello", received));
+	if (packet_send(control,
+			json_pack("{s:s, s:i, s:s, s:I, s:s, s:s, s:o}", "t", "hello", "v",
+				  PROTOCOL_VERSION, "job", assignment->id_text, "attempt",
+				  (json_int_t)assignment->attempt, "nonce", assignment->nonce,
+				  "phase", "running", "console",
+				  fds ? json_incref(console) : json_null()),
+			fds, fds ? PACKET_FDS_MAX : 0, NULL) < 0)
+		_exit(98);
+	json_decref(console);
+}
+
+/* A child that writes into fd as long as anybody reads. */
+static void leave_a_writer(int fd, const int *others, unsigned n_others)
+{
+	static const char forged[] = "forged forged forged\n";
+
+	(void)fcntl(fd, F_SETFL, 0);
+	if (fork() != 0)
+		return;
+	for (int own = EXECUTOR_FD_JOB_SOCKET; own < EXECUTOR_FD_END; own++)
+		(void)close(own);
+	for (unsigned i = 0; i < n_others; i++)
+		(void)close(others[i]);
+	(void)setsid();
+	while (send(fd, forged, strlen(forged), MSG_NOSIGNAL) > 0 ||
+	       (errno == ENOTSOCK && write(fd, forged, strlen(forged)) > 0))
+		;
+	_exit(0);
+}
+
+/* Has the console lent, and is gone; with the pipe's end in a child. */
+static void keep_the_pipe(const struct assignment *assignment)
+{
+	int fds[PACKET_FDS_MAX], control = accept_dutd();
+
+	say_hello(control, assignment, NULL);
+	json_decref(await_packet(control, "lend", fds));
+	leave_a_writer(fds[2], (const int[]){ control, fds[0], fds[1], fds[3] }, 4);
+}
+
+/* Gives the next dutd a console of its own, and is gone. */
+static void forge_a_console(const struct assignment *assignment)
+{
+	int fds[PACKET_FDS_MAX], none[PACKET_FDS_MAX], console[2], control = accept_dutd();
+	json_t *packet;
+
+	say_hello(control, assignment, NULL);
+	json_decref(await_packet(control, "lend", fds));
+	(void)close(openat(EXECUTOR_FD_JOB_DIR, "started", O_CREAT | O_CLOEXEC, 0600));
+	while (packet_receive(control, &packet, none, NULL) != 0)
+		(void)poll(&(struct pollfd){ .fd = control, .events = POLLIN }, 1, -1);
+	(void)close(control);
+	control = accept_dutd();
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, console) < 0)
+		_exit(99);
+	fds[0] = console[0];
+	say_hello(control, assignment, fds);
+	leave_a_writer(console[1], (const int[]){ control, console[0] }, 2);
+	/* What dutd does not know it answers: it has read all before. */
+	(void)packet_send(control, json_pack("{s:s}", "t", "anything"), NULL, 0, NULL);
+	(void)poll(&(struct pollfd){ .fd = control, .events = POLLIN }, 1, -1);
+}
+
+static void stay_behind(void (*how)(const struct assignment *assignment))
+{
+	const struct flock lock = { .l_type = F_WRLCK, .l_start = 1, .l_len = 1 };
+	struct assignment *assignment = NULL;
+
+	if (assignment_load(&assignment, EXECUTOR_FD_JOB_DIR, NULL) < 0 ||
+	    fcntl(EXECUTOR_FD_LOCK, F_SETLK, &lock) < 0 ||
+	    listen(EXECUTOR_FD_CONTROL_SOCKET, 1) < 0 || write(EXECUTOR_FD_READY, "R", 1) != 1)
+		_exit(97);
+	(void)close(EXECUTOR_FD_READY);
+	how(assignment);
+	_exit(0);
+}
+
 /* ---- as the real one ---- */
 
 static int confine(const struct sandbox_user *user, struct error *err)
@@ -325,6 +436,10 @@ int main(int argc, char **argv)
 	read_targets();
 	for (int fd = EXECUTOR_FD_JOB_SOCKET; fd < EXECUTOR_FD_END; fd++)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	if (target("pipe"))
+		stay_behind(keep_the_pipe);
+	if (target("console"))
+		stay_behind(forge_a_console);
 	if (!target("open") && confine(has_user ? &user : NULL, &err) < 0) {
 		(void)fprintf(stderr, "attacker: %s\n", err.text);
 		return 94;

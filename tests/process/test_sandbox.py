@@ -175,6 +175,47 @@ class Attacks(unittest.TestCase):
             self.assertEqual(attacks[attack], 'done', attack)
 
 
+class Leftovers(unittest.TestCase):
+    def test_a_pipe_that_somebody_fills_keeps_nobody(self):
+        """The console's pipe is in the hands of a process that outlives the job."""
+        with Guarded(ATTACKER, duts=('b1',), script='at 10ms send "after"\n') as guarded:
+            lab = guarded.lab
+            targets = lab.write('libexec/targets', 'pipe yes\n')
+            lab.start()
+            lab.submit(SHORT, target='b1')
+            self.assertEqual(lab.await_job('1')['status'], 'SETUP_FAIL')
+            lab.await_board('b1', 'IDLE')
+            # What comes in later goes another way.
+            os.unlink(targets)
+            end = lab.get('/dut/b1')['consoles'][0]['offset']
+            self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'on'}).status, 200)
+            with lab.console('b1', offset=end) as console:
+                self.assertNotIn(b'forged', console.read_until(b'after'))
+            # It has nobody any more who reads.
+            await_true(lambda: not [pid for pid in processes.of_folder(lab.folder)
+                                    if b'dut-executor' in processes.read(pid, 'cmdline')],
+                       'the writer ends')
+            self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'off'}).status, 200)
+
+    def test_a_console_that_an_executor_gives_is_not_kept(self):
+        """A dutd that was started anew gets the console from the executor: or what that says."""
+        with Guarded(ATTACKER, duts=('b1',), script='at 10ms send "after"\n') as guarded:
+            lab = guarded.lab
+            lab.write('libexec/targets', 'console yes\n')
+            lab.start()
+            job = lab.submit_ok(SHORT, target='b1')
+            await_true(lambda: os.path.exists(lab.path('state', 'jobs', job, 'started')), 'lent')
+            lab.kill_daemon()
+            lab.start()
+            self.assertEqual(lab.await_job(job)['status'], 'INCOMPLETE')
+            lab.await_board('b1', 'IDLE')
+            end = lab.get('/dut/b1')['consoles'][0]['offset']
+            self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'on'}).status, 200)
+            with lab.console('b1', offset=end) as console:
+                self.assertNotIn(b'forged', console.read_until(b'after'))
+            self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'off'}).status, 200)
+
+
 class Users(unittest.TestCase):
     def setUp(self):
         need_root()
