@@ -202,6 +202,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
 {
 	struct http_server *server = cls;
 	struct http_request *request = *context;
+	struct http_connection *connection;
 
 	(void)code;
 	*context = NULL;
@@ -210,8 +211,9 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
 	if (request->stream)
 		(void)MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT,
 						server->config.idle_timeout_s);
-	http_limits_watch_head(request->connection);
+	connection = request->connection;
 	(void)http_request_free(request);
+	http_limits_watch_head(connection);
 }
 
 static enum MHD_Result go_on(const struct http_request *request)

@@ -200,6 +200,29 @@ static void a_head_that_drips_in_is_cut_off(void **state)
 	client_close(&client);
 }
 
+/* The time of a head begins anew behind each answer. */
+static void the_next_head_that_drips_in_is_cut_off_too(void **state)
+{
+	struct fixture *f = *state;
+	struct client client;
+
+	f->server = http_server_free(f->server);
+	f->server = make_server(f, 16, 1);
+	client = client_open(&f->lab);
+	/* We take longer than a client may: that is our own time. */
+	client_send(&client, "GET /api/sleep HTTP/1.1\r\nHost: x\r\n\r\n");
+	for (uint64_t until_us = clock_now_us() + 1500000; clock_now_us() < until_us;)
+		lab_turn(&f->lab, 50000);
+	http_reply(f->sleeping[0], 200, "text/plain", "awake", 5);
+	client_wait_for(&client, "awake");
+	client.length = 0;
+	client.text[0] = '\0';
+	client_send(&client, "GET /api/show/2 HTTP/1.1\r\nX: ");
+	assert_true(drip(f, &client) > 10);
+	assert_true(starts_with(client.text, "HTTP/1.1 408 "));
+	client_close(&client);
+}
+
 static void a_body_that_drips_in_is_cut_off(void **state)
 {
 	struct fixture *f = *state;
@@ -303,6 +326,7 @@ int main(void)
 		TEST(whoever_comes_gets_the_place_of_who_is_idle),
 		TEST(one_user_does_not_get_all_connections),
 		TEST(a_head_that_drips_in_is_cut_off),
+		TEST(the_next_head_that_drips_in_is_cut_off_too),
 		TEST(a_body_that_drips_in_is_cut_off),
 		TEST(a_body_whose_end_is_ambiguous_is_not_read),
 		TEST(a_route_takes_so_many_at_once),
