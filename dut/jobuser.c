@@ -243,12 +243,29 @@ void jobuser_end_processes(struct daemon *daemon, const struct job *job)
 		log_job(job->dut, job->id, LOG_ERR, "%s", err.text);
 }
 
+/* A record that a full disk did not take says that the user is still this job's. */
+static bool is_given_on(const struct daemon *daemon, const struct job *job)
+{
+	LIST_FOREACH(link, &daemon->jobs) {
+		const struct job *other = CONTAINER_OF(link, struct job, link);
+
+		if (other != job && other->user.uid == job->user.uid && other->state != JOB_ENDED)
+			return true;
+	}
+	return false;
+}
+
 void jobuser_release(struct daemon *daemon, struct job *job)
 {
 	struct error err;
 
 	if (job->state != JOB_ENDED || !job->user.uid || job->releasing)
 		return;
+	if (is_given_on(daemon, job)) {
+		job->user = (struct sandbox_user){ 0 };
+		daemon_note(daemon, job);
+		return;
+	}
 	job->releasing = end_user(daemon, job, daemon->jobs_fd, &err) >= 0;
 	if (!job->releasing) {
 		log_job(job->dut, job->id, LOG_ERR, "%s", err.text);

@@ -303,6 +303,32 @@ class Users(unittest.TestCase):
             job = await_true(lambda: self.accepted(lab.submit(SHORT, target='b1')), 'a job')
             self.assertEqual(lab.await_job(job)['status'], 'COMPLETE')
 
+    def test_a_record_that_is_too_old_ends_nobody_elses_processes(self):
+        """A full disk kept the record of a job that has ended, whose user then got another one."""
+        with Guarded(count=1, duts=('b1',)) as guarded:
+            lab = guarded.start()
+            first = lab.submit_ok(SHORT, target='b1')
+            record = lab.path('state', 'jobs', f'{first}.json')
+            await_true(lambda: b'"user"' in read_file(record), 'it has a user')
+            lab.await_job(first)
+            await_true(lambda: b'"user"' not in read_file(record), 'the user is free')
+            second = await_true(
+                lambda: self.accepted(lab.submit('console_patterns: {session_end: never}\n',
+                                                 target='b1')), 'a job')
+            executor = lab.get('/dut/b1')['executor']['pid']
+            lab.await_phase(second, 'boot', 'running')
+            lab.kill_daemon()
+            uid = guarded.uids[0]
+            old = {**json.loads(read_file(record)), 'user': {'uid': uid, 'gid': uid}}
+            with open(record, 'w', encoding='utf-8') as file:
+                json.dump(old, file)
+            lab.start()
+            await_true(lambda: b'"user"' not in read_file(record), 'it is not its user any more')
+            lab.await_board('b1', 'RUNNING')
+            self.assertEqual(status_of(executor)['Uid'].split()[0], str(uid))
+            lab.api('POST', f'/jobs/{second}/cancel', {'why': 'enough'})
+            self.assertEqual(lab.await_job(second)['status'], 'CANCELLED')
+
 
 class RealJobs(unittest.TestCase):
     def test_its_files_are_its_own(self):
