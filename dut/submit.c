@@ -91,7 +91,10 @@ void submissions_drop(struct daemon *daemon)
 /* Who is told that his job did not start must not find it running after a crash of ours. */
 static void refuse(struct submission *submission, unsigned status, json_t *extra, const char *text)
 {
-	if (submission->job && job_told_state(submission->job) != JOB_ENDED) {
+	const struct job *job = submission->job;
+
+	/* One whose lock is kept has no end yet, and may not get one for long. */
+	if (job && job->state == JOB_ENDED && job_told_state(job) != JOB_ENDED) {
 		submission->refusal.status = status;
 		submission->refusal.extra = extra;
 		submission->refusal.text = strdup(text);
