@@ -24,6 +24,8 @@ static void on_bytes(uint64_t now_us, void *data)
 		return;
 	if (session->silent) {
 		session->silent = false;
+		/* What talks has power, whether or not dutd has said so yet. */
+		result_boot_time(&session->result, "power_on", clock_realtime_us());
 		result_boot_time(&session->result, "first_byte", clock_realtime_us());
 	}
 	/* Adapters send junk at power-on: activity counts from the first line end on. */
