@@ -175,40 +175,91 @@ int folder_is_empty(int dir_fd, struct error *err)
 	return r < 0 ? r : !r;
 }
 
-static int clear_below(int dir_fd, const char *name, unsigned depth, struct error *err)
+struct clearing {
+	int top_fd;
+	unsigned long long moved; /* folders, to the top */
+};
+
+/* A folder whose owner, who may be us, has shut it. */
+static int open_shut_dir(DIR **ret, int dir_fd, const char *name, struct error *err)
+{
+	close_ int fd = openat(dir_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (fd >= 0)
+		(void)chmod(path, S_IRWXU);
+	return open_dir(ret, dir_fd, name, err);
+}
+
+/* Moves a folder that lies too deep to where it does not. */
+static int move_to_top(struct clearing *clearing, int dir_fd, const char *name, struct error *err)
+{
+	char text[TEXT_MAX], to[32];
+
+	do {
+		(void)snprintf(to, sizeof(to), ".deep-%llu", clearing->moved++);
+		if (renameat(dir_fd, name, clearing->top_fd, to) == 0)
+			return 0;
+	} while (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR);
+	return error_errno(err, "cannot move the folder '%s'", printable(text, name));
+}
+
+static int clear_below(struct clearing *clearing, int dir_fd, const char *name, unsigned depth,
+		       struct error *err);
+
+/* One name of a folder. */
+static int clear_name(struct clearing *clearing, int dir_fd, const char *name, unsigned depth,
+		      struct error *err)
+{
+	char text[TEXT_MAX];
+	int r;
+
+	if (unlinkat(dir_fd, name, 0) == 0)
+		return 0;
+	if (errno == EACCES && fchmod(dir_fd, S_IRWXU) == 0 && unlinkat(dir_fd, name, 0) == 0)
+		return 0;
+	if (errno != EISDIR)
+		return error_errno(err, "cannot remove '%s'", printable(text, name));
+	if (depth == FOLDER_DEPTH_MAX)
+		return move_to_top(clearing, dir_fd, name, err);
+	r = clear_below(clearing, dir_fd, name, depth + 1, err);
+	if (r >= 0 && unlinkat(dir_fd, name, AT_REMOVEDIR) < 0)
+		r = error_errno(err, "cannot remove the folder '%s'", printable(text, name));
+	return r;
+}
+
+static int clear_below(struct clearing *clearing, int dir_fd, const char *name, unsigned depth,
+		       struct error *err)
 {
 	closedir_ DIR *dir = NULL;
-	char text[TEXT_MAX];
 	const char *inner = NULL;
 	int r;
 
-	if (depth > FOLDER_DEPTH_MAX)
-		return error_set(err, -ELOOP, "more than %d folders inside each other",
-				 FOLDER_DEPTH_MAX);
 	r = open_dir(&dir, dir_fd, name, err);
+	if (r == -EACCES)
+		r = open_shut_dir(&dir, dir_fd, name, err);
 	if (r < 0)
 		return r;
 	assert(dir);
-
 	while ((r = next_name(dir, &inner, err)) > 0) {
-		int fd = dirfd(dir);
-
 		assert(inner);
-		if (unlinkat(fd, inner, 0) == 0)
-			continue;
-		if (errno != EISDIR)
-			return error_errno(err, "cannot remove '%s'", printable(text, inner));
-		r = clear_below(fd, inner, depth + 1, err);
+		r = clear_name(clearing, dirfd(dir), inner, depth, err);
 		if (r < 0)
 			return r;
-		if (unlinkat(fd, inner, AT_REMOVEDIR) < 0)
-			return error_errno(err, "cannot remove the folder '%s'",
-					   printable(text, inner));
 	}
 	return r;
 }
 
 int folder_clear(int dir_fd, struct error *err)
 {
-	return clear_below(dir_fd, ".", 0, err);
+	struct clearing clearing = { .top_fd = dir_fd };
+	unsigned long long before;
+	int r;
+
+	do {
+		before = clearing.moved;
+		r = clear_below(&clearing, dir_fd, ".", 0, err);
+	} while (r >= 0 && clearing.moved > before);
+	return r;
 }

@@ -32,5 +32,6 @@ CLEANUP_DEFINE(char **, folder_list_free)
 /* 1 when nothing is in the folder, else 0. */
 int folder_is_empty(int dir_fd, struct error *err);
 
-/* Removes everything in the folder; the folder itself stays. -ELOOP below FOLDER_DEPTH_MAX. */
+/* Removes everything in the folder, however deep it lies and though it was shut; the folder itself
+ * stays. */
 int folder_clear(int dir_fd, struct error *err);
