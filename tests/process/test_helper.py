@@ -65,6 +65,18 @@ class Work(Case):
                          {2: 'download', 3: 'checksum', 4: None})
         helper.send({'t': 'cancel'})
 
+    def test_no_more_than_sixteen_run_at_once(self):
+        helper = self.make()
+        for number in range(16):
+            self.ask(helper, number, 'stall')
+        self.await_stall(16)
+        self.ask(helper, 16)
+        done = helper.done()
+        self.assertEqual((done['id'], done['reason']), (16, 'executor_failed'))
+        self.assertIn('more than 16 downloads at once', done['error'])
+        helper.send({'t': 'cancel'})
+        self.await_leave(16)
+
     def test_progress_is_passed_on(self):
         helper = self.make()
         self.ask(helper, 5, 'drip')

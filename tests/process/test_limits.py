@@ -2,6 +2,7 @@
 """What one client, job or board may take, and what it is told when that is all."""
 
 import http.client
+import json
 import os
 import unittest
 
@@ -39,6 +40,33 @@ class Refusals(unittest.TestCase):
             lab.api('POST', f'/jobs/{job}/cancel')
             lab.await_job(job)
             lab.await_board('b1', 'IDLE')
+
+    def test_power_operations_that_wait(self):
+        """Whoever fills the queue does not keep the board from going off."""
+        with Lab() as lab:
+            lab.sim('b1', 'delay on 1s\ndelay off 100ms\n' + BOOT)
+            lab.start()
+
+            def ask(state):
+                connection = UnixConnection(lab.socket, 60)
+                connection.request('PUT', '/api/v1/dut/b1/power', json.dumps({'state': state}))
+                return connection
+            # One is under way, eight wait behind it.
+            begun = [ask('on')]
+            await_true(lambda: [entry for entry in lab.record('b1') if entry['event'] == 'start'],
+                       'the first one to begin')
+            begun += [ask('on') for _ in range(8)]
+            refused = lab.api('PUT', '/dut/b1/power', {'state': 'on'})
+            self.refused(refused, 429, 'b1: 8 power operations wait already')
+            off = [ask('off') for _ in range(4)]
+            self.refused(lab.api('PUT', '/dut/b1/power', {'state': 'off'}), 429,
+                         'b1: 12 power operations wait already')
+            # What is known is told at once.
+            self.assertEqual(lab.api('GET', '/dut/b1/power').status, 200)
+            for connection in begun + off:
+                self.assertEqual(connection.getresponse().status, 200)
+                connection.close()
+            self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
 
     def test_viewers_of_one_user(self):
         with Lab() as lab:

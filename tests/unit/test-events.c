@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
 #include "executor/events.h"
 
@@ -202,6 +203,38 @@ static void secrets_are_hidden_in_text_and_members(void **state)
 	clean(&place);
 }
 
+/* Many, or long: only the last word still comes. */
+static void events_have_a_limit(void **state)
+{
+	static const off_t sizes[] = { EVENTS_MAX * 3, EVENTS_BYTES_MAX };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct place place;
+		struct events *events;
+		struct stat status;
+		int fd;
+
+		make(&place);
+		fd = openat(place.dir_fd, "events.jsonl", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		assert_true(fd >= 0);
+		for (unsigned n = 0; i == 0 && n < EVENTS_MAX; n++)
+			assert_int_equal(write(fd, "{}\n", 3), 3);
+		assert_int_equal(ftruncate(fd, sizes[i]), 0);
+		assert_int_equal(pwrite(fd, "\n", 1, sizes[i] - 1), 1);
+		events = open_events(&place);
+		events_emit(events, "mark", NULL, "one too many");
+		assert_int_equal(fstat(fd, &status), 0);
+		assert_int_equal(status.st_size, sizes[i]);
+		events_emit(events, "job_state", NULL, "the end");
+		assert_int_equal(fstat(fd, &status), 0);
+		assert_true(status.st_size > sizes[i]);
+		(void)close(fd);
+		(void)events_close(events);
+		clean(&place);
+	}
+}
+
 static void console_lines_become_bounded_printable_texts(void **state)
 {
 	struct place place;
@@ -250,6 +283,7 @@ int main(void)
 		cmocka_unit_test(a_second_attempt_goes_on_with_the_numbers),
 		cmocka_unit_test(what_finds_no_room_leaves_no_trace_and_no_hole),
 		cmocka_unit_test(secrets_are_hidden_in_text_and_members),
+		cmocka_unit_test(events_have_a_limit),
 		cmocka_unit_test(console_lines_become_bounded_printable_texts),
 		cmocka_unit_test(a_text_that_is_no_utf8_is_told_all_the_same),
 	};
