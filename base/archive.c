@@ -19,8 +19,10 @@
 
 enum {
 	READ_SIZE = 65536,
-	TEXT_MAX = 110,	  /* bytes of a name in an error text */
-	FILE_COST = 4096, /* bytes of the disk, about, that one takes whatever is in it */
+	TEXT_MAX = 110,	      /* bytes of a name in an error text */
+	FILE_COST = 4096,     /* bytes of the disk, about, that one takes whatever is in it */
+	LOOK_BYTES = 1 << 20, /* so much is looked at before anything is written */
+	LOOK_RATIO = 16,      /* and all of what was compressed to less than that part */
 };
 
 CLEANUP_DEFINE(struct archive *, archive_read_free)
@@ -42,6 +44,7 @@ struct unpack {
 	struct archive *archive;
 	const struct archive_unpack_options *options;
 	int dir_fd;
+	uint64_t archive_bytes; /* as it is, compressed */
 	uint64_t bytes, files;
 	uint64_t unlooked;     /* bytes since the disk was asked */
 	unsigned serial;       /* of temporary names */
@@ -491,6 +494,27 @@ static int take_entry(struct unpack *unpack, struct item *item, struct archive_e
 	return r < 0 ? error_prefix(err, r, "entry '%s'", printable(text, item->path)) : 0;
 }
 
+/*
+ * Whether the look before writing may end here. It costs as much as the unpacking itself when the
+ * archive is compressed; and what was written into an empty folder can be removed again, if only
+ * there is not too much of it. So all of an archive is looked at that is small, that is not
+ * compressed, or that expands as only a bomb does.
+ */
+static bool has_seen_enough(const struct unpack *unpack, const struct item *item)
+{
+	uint64_t in, out;
+
+	if (unpack->options->target != ARCHIVE_INTO_EMPTY ||
+	    archive_filter_code(unpack->archive, 0) == ARCHIVE_FILTER_NONE)
+		return false;
+	/* What comes next is to be decompressed to get behind it. */
+	if (item->size > LOOK_BYTES)
+		return item->size / LOOK_RATIO < unpack->archive_bytes;
+	in = (uint64_t)archive_filter_bytes(unpack->archive, -1);
+	out = (uint64_t)archive_filter_bytes(unpack->archive, 0);
+	return out > LOOK_BYTES && out / LOOK_RATIO < in;
+}
+
 /* Goes through all entries once, with or without writing. */
 static int pass(struct unpack *unpack, int archive_fd, bool write, struct error *err)
 {
@@ -509,6 +533,8 @@ static int pass(struct unpack *unpack, int archive_fd, bool write, struct error 
 		r = take_entry(unpack, &item, entry, write, err);
 		if (r < 0)
 			return r;
+		if (!write && has_seen_enough(unpack, &item))
+			return 0;
 	}
 	if (r < 0 && *item.path)
 		return error_prefix(err, r, "after entry '%s'", printable(text, item.path));
@@ -532,6 +558,7 @@ static int unpack_all(struct unpack *unpack, int archive_fd, struct error *err)
 		if (r == 0)
 			return error_set(err, -ENOTEMPTY, "the folder to unpack into is not empty");
 	}
+	unpack->archive_bytes = (uint64_t)found.st_size;
 	r = pass(unpack, archive_fd, false, err);
 	if (r < 0)
 		return r;

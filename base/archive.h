@@ -29,13 +29,14 @@ struct archive_unpack_options {
 
 /*
  * Unpacks an archive from the start of archive_fd into dir_fd: regular files (with their times),
- * folders, and links that stay inside; no owner, modes within 0755 and the umask. Every entry is
- * checked before the first one is written, and one that is not allowed refuses the archive as a
- * whole: a name or a link that leaves the folder, a device, a fifo, too much. A symlink may have
- * `..` at its beginning only, since `..` behind a name that is itself a link leads anywhere. Links
- * in the folder are never followed. Of two entries with the same name the later one counts; names
- * that differ in anything, also in case alone, are different ones. Archives that were put behind
- * each other are one archive.
+ * folders, and links that stay inside; no owner, modes within 0755 and the umask. An entry that is
+ * not allowed refuses the archive as a whole: a name or a link that leaves the folder, a device, a
+ * fifo, too much. Every entry is checked before the first one is written; into an empty folder
+ * a large compressed archive is written as it is checked, and removed again when it is refused. A
+ * symlink may have `..` at its beginning only, since `..` behind a name that is itself a link leads
+ * anywhere. Links in the folder are never followed. Of two entries with the same name the later one
+ * counts; names that differ in anything, also in case alone, are different ones. Archives that were
+ * put behind each other are one archive.
  *
  * Errors: -EBADMSG what is no tar archive, or damaged; -EINVAL an entry is not allowed; -E2BIG over
  * a limit; -ESPIPE when archive_fd is no regular file; -ENOTEMPTY; -ENOSPC and others of the disk.

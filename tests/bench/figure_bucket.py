@@ -58,7 +58,7 @@ class Bucket(Figure):
         rnd = random.Random(1)
         text = make_text(1 << 20)
         for number in range(SMALL_FILES):
-            folder = self.path('small', f'd{number // 100}')
+            folder = self.path('small', 'logs', f'd{number // 100}')
             os.makedirs(folder, exist_ok=True)
             size = int(min(16384, 200 + rnd.expovariate(1 / 3000)))
             at = rnd.randrange(len(text) - size)
@@ -136,7 +136,7 @@ class Bucket(Figure):
     def ours(self, mode, archive, folder):
         request, answer = self.path('request'), self.path('answer')
         with open(request, 'w') as file:
-            json.dump({'names': ['.']} if mode == 'pack' else
+            json.dump({'names': sorted(os.listdir(folder))} if mode == 'pack' else
                       {'max_bytes': 1 << 40, 'max_files': 1 << 30}, file)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if mode == 'pack' else os.O_RDONLY
         program = os.path.join(harness.LIBEXEC, 'dut-fetch')

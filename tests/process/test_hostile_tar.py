@@ -83,6 +83,16 @@ class Out(Case):
             with self.subTest(text=text):
                 self.assert_refused(GOOD + bad + END, text)
 
+    def test_what_was_written_before_goes_again(self):
+        """A large archive is checked as it is written."""
+        noise = entry(b'noise', data=os.urandom(3 * MIB)) + entry(b'folder/file', data=b'x')
+        for bad, text in ((entry(b'../x'), "entry '../x' leaves the folder"),
+                          (entry(b'folder/big', data=bytes(70 * MIB)), 'limits.bucket'),
+                          (b'junk' * 128, "after entry 'folder/file'")):
+            self.assert_refused(gzip.compress(noise + bad + END, 1), text)
+        self.assert_taken(gzip.compress(noise + END, 1))
+        self.assertEqual(self.names(), ['folder', 'noise'])
+
     def test_steps_of_which_each_looks_harmless(self):
         folder = entry(b'd', b'5')
         for name, steps, text in (
