@@ -5,6 +5,7 @@
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "base/attr.h"
 #include "base/cleanup.h"
@@ -185,6 +186,9 @@ int fetchbox_pack(int dir_fd, struct error *err)
 {
 	cleanup_(paths_done) struct paths paths = { .count = 0 };
 
+	/* No sandbox_drop(): what is in the folder belongs to the job's user. */
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return error_errno(err, "cannot set no_new_privs");
 	add_borrowed(&paths, dir_fd, SANDBOX_READ);
 	add_libraries(&paths);
 	return enter(SANDBOX_UNPACK, 0, &paths, err);

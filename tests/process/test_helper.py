@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import io
 import os
+import re
 import shutil
 import signal
 import tarfile
@@ -27,6 +28,15 @@ class Case(unittest.TestCase):
         helper = Helper(**config)
         self.addCleanup(helper.close)
         return helper
+
+    def alone(self, content=None):
+        """A dut-helper without, or with another, dut-fetch beside it."""
+        folder = self.box.at('libexec')
+        os.mkdir(folder)
+        shutil.copy(os.path.realpath(os.path.join(LIBEXEC, 'dut-helper')), folder)
+        if content:
+            os.chmod(self.box.write('libexec/dut-fetch', content), 0o755)
+        return self.make(libexec=folder)
 
     def ask(self, helper, number, path='ok', **more):
         with self.box.open(f'out-{number}') as out:
@@ -104,17 +114,23 @@ class Work(Case):
         self.assertEqual(self.box.read('out'), BODY)
 
     def test_children_get_no_fd_but_theirs(self):
+        helper = self.alone(b'#!/bin/sh\nexec ls -l /proc/$$/fd >&3\n')
+        self.ask(helper, 1)
+        self.assertIn('no answer', helper.done()['error'])
+        listing = self.box.read('out-1').decode()
+        self.assertIn(self.box.at('out-1'), listing)
+        self.assertNotIn('socket:', listing)
+        links = re.findall(r' (\d+) -> (.*)', listing)
+        self.assertEqual([number for number, link in links if not link.startswith('/proc/')],
+                         ['0', '1', '2', '3'])
+
+    def test_children_get_no_new_privileges(self):
         helper = self.make()
         self.ask(helper, 1, 'stall')
         self.await_stall()
-        pid, = helper.children()
-        links = [os.readlink(f'/proc/{pid}/fd/{fd}') for fd in os.listdir(f'/proc/{pid}/fd')]
-        self.assertIn(self.box.at('out-1'), links)
-        self.assertNotIn(os.readlink(f'/proc/{helper.pid}/fd/3'), links)
-        with open(f'/proc/{pid}/status') as file:
-            self.assertIn('NoNewPrivs:\t1\n', file.read())
-        with open(f'/proc/{helper.pid}/status') as file:
-            self.assertIn('NoNewPrivs:\t1\n', file.read())
+        for pid in (*helper.children(), helper.pid):
+            with open(f'/proc/{pid}/status') as file:
+                self.assertIn('NoNewPrivs:\t1\n', file.read())
 
 
 class End(Case):
@@ -174,15 +190,6 @@ class End(Case):
 
 
 class Misuse(Case):
-    def alone(self, content=None):
-        """A dut-helper without, or with another, dut-fetch beside it."""
-        folder = self.box.at('libexec')
-        os.mkdir(folder)
-        shutil.copy(os.path.realpath(os.path.join(LIBEXEC, 'dut-helper')), folder)
-        if content:
-            os.chmod(self.box.write('libexec/dut-fetch', content), 0o755)
-        return self.make(libexec=folder)
-
     def test_a_missing_dut_fetch_is_named(self):
         helper = self.alone()
         self.ask(helper, 1)
