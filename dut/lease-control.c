@@ -215,6 +215,8 @@ static void on_phase(struct lease *lease, const json_t *packet)
 			lease->job->phase = (enum job_phase)i;
 	/* It may have hung up while it did not matter. */
 	lease_watch_console(lease);
+	/* There was an event, and without a loan there is no eventfd that tells. */
+	viewers_wake(&lease->job->viewers);
 }
 
 static void on_hello(struct lease *lease, const json_t *packet, int fds[static PACKET_FDS_MAX])

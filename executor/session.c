@@ -19,6 +19,14 @@ static void log_session(const struct session *session, int level, const char *te
 		text);
 }
 
+/* dutd hears of the present phase, and so of an event, also while no console is lent. */
+static void send_phase(struct session *session)
+{
+	control_send(session->control, json_pack("{s:s, s:s, s:i}", "t", "phase", "phase",
+						 job_phase_name(session->boot.phase), "boot",
+						 (int)session->boot.number));
+}
+
 void session_tell_phase(struct session *session)
 {
 	static const char *const texts[JOB_PHASES] = {
@@ -34,8 +42,7 @@ void session_tell_phase(struct session *session)
 
 	events_emit(session->events, "phase", json_pack("{s:s, s:i}", "phase", phase, "boot", boot),
 		    "%s", texts[session->boot.phase]);
-	control_send(session->control,
-		     json_pack("{s:s, s:s, s:i}", "t", "phase", "phase", phase, "boot", boot));
+	send_phase(session);
 }
 
 static void on_setup_progress(json_t *extra, const char *text, void *data)
@@ -45,6 +52,7 @@ static void on_setup_progress(json_t *extra, const char *text, void *data)
 	(void)json_object_set_new(extra, "phase", json_string(job_phase_name(PHASE_SETUP)));
 	(void)json_object_set_new(extra, "boot", json_integer(0));
 	events_emit(session->events, "phase", extra, "%s", text);
+	send_phase(session);
 }
 
 static void on_setup_done(const char *reason, const char *text, void *data)

@@ -2,9 +2,11 @@
 """Whole jobs on a real dutd: every status and reason, and what the person gets of them."""
 
 import concurrent.futures
+import contextlib
 import http.server
 import json
 import os
+import socket
 import threading
 import unittest
 
@@ -435,6 +437,30 @@ deployment:
 
 
 class Viewers(unittest.TestCase):
+    def test_events_of_the_setup_are_told_at_once(self):
+        """Also of a board that has no console to lend before its power, and so no eventfd."""
+        with Lab() as lab, socket.create_server(('127.0.0.1', 0)) as server:
+            lab.uboot('ub')
+            lab.start()
+            url = f'http://127.0.0.1:{server.getsockname()[1]}'
+            job = lab.submit_ok(f"""
+console_patterns: {{session_end: never}}
+deployment: {{start: {{kernel: {{url: "{url}/kernel"}}, initramfs: {{url: "{url}/initramfs"}}}}}}
+""", 'ub')
+            with lab.stream(f'/jobs/{job}/events', follow=1) as stream, \
+                    contextlib.ExitStack() as connections:
+                stream.read_until(b'"phase":"setup"')
+                answered = False
+                while not answered:
+                    connection = connections.enter_context(server.accept()[0])
+                    if b'GET /kernel' in connection.recv(4096):
+                        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc')
+                        answered = True
+                # The other one stalls: nothing else happens.
+                stream.read_until(b'"artifact"')
+                self.assertEqual(lab.api('POST', f'/jobs/{job}/cancel').status, 200)
+                lab.await_job(job)
+
     def test_a_client_that_dies_and_one_that_does_not_read(self):
         """A flood: the one who reads gets every byte, whatever the others do."""
         with Lab() as lab:
