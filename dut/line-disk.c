@@ -27,6 +27,7 @@ enum {
 	MIN_SEGMENT = 65536,
 	MAX_SEGMENTS = 1000, /* that are kept: each job leaves one behind */
 	DROP_SIZE = 65536,
+	INDEX_COST = 64, /* bytes, about, that the index has for what comes at once */
 };
 
 bool line_is_full(int r)
@@ -64,16 +65,18 @@ static void remove_segment(struct line *line, uint64_t base)
 	history_remove_idle(&line->history, base);
 }
 
-/* The oldest go until the rest is within the limits; the present one stays. */
-static void prune(struct line *line)
+static uint64_t part(const struct line *line)
 {
-	uint64_t present = stream_base(line->stream), total = 0, count = 0;
+	uint64_t size = line->config.max_kept / PARTS;
 
-	for (size_t i = 0; i < line->history.count; i++)
-		if (line->history.segments[i].job == 0) {
-			total += size_of(line, line->history.segments[i].base);
-			count++;
-		}
+	return size > MIN_SEGMENT ? size : MIN_SEGMENT;
+}
+
+/* The oldest go until the rest is within the limits; the present one stays. */
+static void remove_oldest(struct line *line, uint64_t total, uint64_t count)
+{
+	uint64_t present = stream_base(line->stream);
+
 	for (size_t i = 0; i < line->history.count;) {
 		const struct segment *segment = &line->history.segments[i];
 
@@ -83,10 +86,29 @@ static void prune(struct line *line)
 			i++;
 			continue;
 		}
-		total -= size_of(line, segment->base);
+		if (total > 0)
+			total -= size_of(line, segment->base);
 		count--;
 		remove_segment(line, segment->base);
 	}
+}
+
+/* Looks at all files, but not after each job: when there may be an eighth more than at the last
+ * look. */
+static void prune(struct line *line)
+{
+	uint64_t total = 0, count = 0;
+	bool look = !line->pruned || line->unpruned >= part(line);
+
+	for (size_t i = 0; i < line->history.count; i++)
+		if (line->history.segments[i].job == 0) {
+			total += look ? size_of(line, line->history.segments[i].base) : 0;
+			count++;
+		}
+	remove_oldest(line, total, count);
+	line->pruned = true;
+	if (look)
+		line->unpruned = 0;
 }
 
 static void mark_gap(struct line *line)
@@ -201,13 +223,6 @@ static ssize_t drop(struct line *line, struct error *err)
 
 /* ---- bytes ---- */
 
-static uint64_t part(const struct line *line)
-{
-	uint64_t size = line->config.max_kept / PARTS;
-
-	return size > MIN_SEGMENT ? size : MIN_SEGMENT;
-}
-
 /* The next segment, when this one is large enough. */
 static int rotate(struct line *line, struct error *err)
 {
@@ -261,6 +276,7 @@ ssize_t line_pump(struct line *line, struct error *err)
 	n = stream_pump(line->stream, err);
 	if (n > 0) {
 		line->written += (uint64_t)n;
+		line->unpruned += (uint64_t)n + INDEX_COST;
 		r = rotate(line, err);
 	} else {
 		r = (int)n;

@@ -29,6 +29,8 @@ struct line {
 	uint64_t written;	/* bytes since then */
 	uint64_t told_us;	/* when the log last heard of a gap */
 	bool tells;		/* and will of its end */
+	bool pruned;		/* once at least */
+	uint64_t unpruned;	/* bytes since all segments were looked at */
 	bool is_large;		/* the segment, when it was looked at */
 	int wake_fd;
 	bool fds_lent; /* the pipe and wake_fd were */

@@ -100,8 +100,8 @@ void line_forget_loan(struct line *line);
 
 /*
  * The executor is gone: what lies in the pipe goes to the end of its console.log (created when it
- * is not there), and what was lent with the console is made anew. LENT -> HELD or CLOSED; offsets go
- * on behind that log. job_dir_fd may be -1 when the job's folder is no more.
+ * is not there), and what was lent with the console is made anew. LENT -> HELD or CLOSED; offsets
+ * go on behind that log. job_dir_fd may be -1 when the job's folder is no more.
  *
  * Errors: when the log cannot be opened, or fds are short, nothing has changed, and the call may be
  * repeated.
