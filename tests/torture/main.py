@@ -11,6 +11,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -133,31 +134,43 @@ class Torture:
         self.passed += 1
         return True
 
+    def end_processes(self):
+        """All of the lab's at once, also those that are stopped."""
+        lab = self.world.lab
+        lab.daemon.kill()
+        processes.end_all_of(lab.folder)
+        lab.leftovers_allowed = True
+
+    def interrupt(self):
+        say(f'interrupted: {self.passed} passed, {self.failed} failed')
+        if self.world:
+            self.end_processes()
+            self.end_lab()
+
     def tell_fault(self, number):
         lab = self.world.lab
         running = '\n'.join(f'  {pid} {line}' for pid, line in lab.processes().items())
         say(f'--- the last lines of dutd.log\n{lab.log[-6000:]}--- running\n{running}\n---')
-        for pid in lab.processes():
-            processes.kill(pid, processes.signal.SIGCONT)
         if self.disk:
             self.disk.free()
-        for pid in lab.processes():
-            processes.kill(pid)
-            processes.await_end(pid, 5)
-        lab.daemon.kill()
-        lab.leftovers_allowed = True
+        self.end_processes()
         say(f'seed {self.options.seed}, round {number}; again: {self.replay(number)}\n'
             f'kept: {self.keep()}')
 
     def run(self):
         say(f'seed {self.options.seed}, {self.options.rounds} rounds')
-        for number in self.numbers():
-            if not self.world:
-                self.begin_lab()
-            if not self.play(number):
-                self.end_lab()
-                if not self.options.keep_going:
-                    break
+        try:
+            for number in self.numbers():
+                if not self.world:
+                    self.begin_lab()
+                if not self.play(number):
+                    self.end_lab()
+                    if not self.options.keep_going:
+                        break
+        except (KeyboardInterrupt, SystemExit):
+            # Whoever stops us does not want to find what we have started.
+            self.interrupt()
+            raise
         if self.world:
             faults = self.end_lab()
             if faults:
@@ -174,6 +187,7 @@ def main():
         for number in [options.round] if options.round else range(1, options.rounds + 1):
             say(str(draw(options.seed, number, boards)))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     return Torture(options, get_disk(options)).run()
 
 
