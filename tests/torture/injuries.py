@@ -122,6 +122,8 @@ class Injuries:
     def signal_dutd(self, _board, verb):
         self.everywhere(LOST)
         if verb == 'stop':
+            # The check of a job file has 5 s, which may be over when dutd looks again.
+            self.refusals.add(400)
             return self.world.pause_daemon()
         if verb == 'continue':
             return self.world.continue_daemon()

@@ -201,7 +201,7 @@ def restart_daemon(rng, board, kind):
 
 def stop_daemon(rng, board, kind):
     return [Step(board, any_moment(rng, kind), ('stop', 'dutd')),
-            Step(board, any_moment(rng, kind), ('continue', 'dutd'))]
+            Step(board, rng.choice([('now',), any_moment(rng, kind)]), ('continue', 'dutd'))]
 
 
 def second_daemon(rng, board, kind):
