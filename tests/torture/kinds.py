@@ -78,7 +78,7 @@ KINDS = {kind.name: kind for kind in (
     Kind('quiet', 4, LINUX, frozenset(), timeouts=NO_CLOCKS, talks=20),
     Kind('silent', 4, '', silent('first_console_activity'),
          timeouts={'first_console_activity': '500ms'}, reaches=PHASES),
-    Kind('floods', 8, 'at 1ms flood max\n', one('INCOMPLETE', 'console_flood'), talks=200000),
+    Kind('floods', 8, 'at 1ms flood max\n', one('INCOMPLETE', 'console_flood'), talks=2000000),
     Kind('flows', 8, 'at 5ms flood 400000 for 700ms\nat 900ms send "\\r\\ntest ok\\r\\n"\n'
          'at 910ms send "all done\\r\\n"\n', one('PASS', 'ok'), talks=100000),
     Kind('binary', 4, 'at 5ms print blob\nat 300ms send "\\r\\ntest ok\\r\\nall done\\r\\n"\n',
