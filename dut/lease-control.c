@@ -26,6 +26,7 @@ static void drop_connection(struct lease *lease)
 {
 	lease->control_source = sd_event_source_disable_unref(lease->control_source);
 	lease->control_fd = close_fd(lease->control_fd);
+	lease->said_hello = false;
 	lease->cancel_sent = false; /* it may not have read it */
 }
 
@@ -226,6 +227,10 @@ static void on_hello(struct lease *lease, const json_t *packet, int fds[static P
 	struct line *line = lease_line(lease);
 	struct error err;
 
+	if (lease->said_hello) {
+		complain(lease, "a second hello");
+		return;
+	}
 	if (!nonce || strcmp(nonce, lease->job->nonce) != 0 ||
 	    json_integer_value(json_object_get(packet, "attempt")) !=
 		    (json_int_t)lease->job->attempt) {
@@ -239,7 +244,7 @@ static void on_hello(struct lease *lease, const json_t *packet, int fds[static P
 		lease->going = lease->job->state == JOB_RUNNING;
 		board_adopted(lease->board);
 	}
-	lease->greeted = true;
+	lease->greeted = lease->said_hello = true;
 	lease->complained = false;
 	if (line && json_integer_value(json_object_get(console, "gen")) !=
 			    (json_int_t)line_generation(line))

@@ -386,6 +386,27 @@ static void forge_a_console(const struct assignment *assignment)
 	(void)poll(&(struct pollfd){ .fd = control, .events = POLLIN }, 1, -1);
 }
 
+/* Talks without end, and is not understood. */
+static void chatter(const struct assignment *assignment)
+{
+	int received[PACKET_FDS_MAX], control = accept_dutd();
+
+	(void)close(openat(EXECUTOR_FD_JOB_DIR, "started", O_CREAT | O_CLOEXEC, 0600));
+	json_decref(await_packet(control, "hello", received));
+	for (unsigned i = 0; i < 300; i++) {
+		if (send(control, "x", 1, MSG_NOSIGNAL) < 0 ||
+		    packet_send(control,
+				json_pack("{s:s, s:i, s:s, s:I, s:s, s:n}", "t", "hello", "v",
+					  PROTOCOL_VERSION, "job", assignment->id_text, "attempt",
+					  (json_int_t)assignment->attempt, "nonce",
+					  assignment->nonce, "console"),
+				NULL, 0, NULL) == -EAGAIN)
+			(void)poll(&(struct pollfd){ .fd = control, .events = POLLOUT }, 1, -1);
+	}
+	(void)packet_send(control, json_pack("{s:s}", "t", "anything"), NULL, 0, NULL);
+	json_decref(await_packet(control, "unknown", received));
+}
+
 static void stay_behind(void (*how)(const struct assignment *assignment))
 {
 	const struct flock lock = { .l_type = F_WRLCK, .l_start = 1, .l_len = 1 };
@@ -440,6 +461,8 @@ int main(int argc, char **argv)
 		stay_behind(keep_the_pipe);
 	if (target("console"))
 		stay_behind(forge_a_console);
+	if (target("chatter"))
+		stay_behind(chatter);
 	if (!target("open") && confine(has_user ? &user : NULL, &err) < 0) {
 		(void)fprintf(stderr, "attacker: %s\n", err.text);
 		return 94;

@@ -197,6 +197,16 @@ class Leftovers(unittest.TestCase):
                        'the writer ends')
             self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'off'}).status, 200)
 
+    def test_who_talks_nonsense_does_not_fill_the_log(self):
+        with Guarded(ATTACKER, duts=('b1',)) as guarded:
+            lab = guarded.lab
+            lab.write('libexec/targets', 'chatter yes\n')
+            lab.start()
+            lab.submit(SHORT, target='b1')
+            self.assertEqual(lab.await_job('1')['status'], 'INCOMPLETE')
+            self.assertIn('what came is no control packet', lab.log)
+            self.assertLess(len(lab.log.splitlines()), 20)
+
     def test_a_console_that_an_executor_gives_is_not_kept(self):
         """A dutd that was started anew gets the console from the executor: or what that says."""
         with Guarded(ATTACKER, duts=('b1',), script='at 10ms send "after"\n') as guarded:
