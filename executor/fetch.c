@@ -204,7 +204,8 @@ static int do_download(const json_t *request, uint64_t *ret_size, const char **r
 
 static char time_over_text[160];
 
-/* libarchive may be deep in a loop over what a few bytes have become: there is no way back. */
+/* libarchive may be deep in a loop over what a few bytes have become: there is no way back. What is
+ * in the folder is removed by the executor. */
 static void on_time_over(int number)
 {
 	ssize_t n = write(FD_ANSWER, time_over_text, strlen(time_over_text));

@@ -244,6 +244,8 @@ static void on_unpacked(const struct fetch_result *result, void *data)
 	if (setup->over)
 		return;
 	if (result->reason) {
+		/* A dut-fetch that was killed, or took too long, has left what it had. */
+		(void)folder_clear(setup->bucket_fd, NULL);
 		fail(setup, result->reason, "bucket", &result->error);
 		return;
 	}

@@ -9,6 +9,8 @@ import socket
 import tarfile
 import unittest
 
+from tests.support import tars
+from tests.support.harness import await_true
 from tests.support.jobhost import JobHost, is_locked, now, record_lock_owner
 
 PATTERNS = {'session_end': {'regex': 'the end$'}}
@@ -228,6 +230,17 @@ class InfraSetup(StalledCase):
             self.assertEqual(status['Seccomp'], '2\n')
             for kind in ('CapInh', 'CapPrm', 'CapEff', 'CapAmb'):
                 self.assertEqual(int(status[kind], 16), 0, kind)
+
+    def test_half_a_bucket_is_removed(self):
+        many = b''.join(tars.entry(b'%d/%d' % (n % 100, n)) for n in range(50000)) + tars.END
+        dutd = self.make(job(), assignment={'limits': {'bucket_files': 100000}})
+        dutd.tarball = self.file(dutd, 'bucket.tar', many)
+        dutd.begin()
+        await_true(lambda: os.path.exists(dutd.path('bucket', '0')), 'the first file')
+        os.kill(self.child(self.child(dutd.pid, 'dut-helper'), 'dut-fetch'), signal.SIGKILL)
+        result = dutd.run()
+        self.assert_ended(result, 'SETUP_FAIL', 'executor_failed', 'lab')
+        self.assertEqual(os.listdir(dutd.path('bucket')), [])
 
     def child(self, pid, name):
         with open(f'/proc/{pid}/task/{pid}/children') as file:
