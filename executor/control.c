@@ -17,6 +17,7 @@
 
 enum {
 	BACKLOG = 8,
+	REFUSALS_TOLD = 20,	    /* in the log */
 	PACKETS_AT_ONCE = 512,	    /* read before others have a turn: more than a socket holds */
 	HELLO_TIMEOUT_US = 5000000, /* from connect to hello */
 	HELLO_ACCURACY_US = 100000,
@@ -29,6 +30,7 @@ struct control {
 	struct peer *peer;	/* said hello */
 	struct peer *candidate; /* has not yet */
 	sd_event_source *timer; /* how long the candidate may take */
+	unsigned refused;	/* connections that the log has heard of */
 	json_t *open;		/* the power request without an answer */
 	uint64_t number;	/* of the last request */
 };
@@ -295,9 +297,19 @@ static void promote(struct control *control, const json_t *hello)
 		control_send(control, json_incref(control->open));
 }
 
+/* Whoever comes again and again does not fill the log. */
+static void complain(struct control *control, const char *why)
+{
+	if (control->refused < REFUSALS_TOLD)
+		log_msg(LOG_WARNING, "refused a control connection: %s%s", why,
+			control->refused == REFUSALS_TOLD - 1 ? "; more of them are not told" : "");
+	if (control->refused < REFUSALS_TOLD)
+		control->refused++;
+}
+
 static void refuse_candidate(struct control *control, const char *why)
 {
-	log_msg(LOG_WARNING, "refused a control connection: %s", why);
+	complain(control, why);
 	control->candidate = peer_free(control->candidate);
 	(void)sd_event_source_set_enabled(control->timer, SD_EVENT_OFF);
 }
@@ -389,7 +401,7 @@ static int on_listening(sd_event_source *source, int fd, uint32_t revents, void 
 	if (connection < 0)
 		return 0;
 	if (admit(control, connection, &err) < 0)
-		log_msg(LOG_WARNING, "refused a control connection: %s", err.text);
+		complain(control, err.text);
 	return 0;
 }
 

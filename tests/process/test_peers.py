@@ -106,18 +106,21 @@ class Executor(unittest.TestCase):
                 known = json.load(file)
             hello = {'t': 'hello', 'v': 1, 'epoch': 99, 'job': known['id'],
                      'attempt': known['attempt'], 'nonce': known['nonce']}
-            for _ in range(20):
+            for _ in range(40):
                 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
                     peer.settimeout(PATIENCE)
                     with user(NOBODY):
                         peer.connect(path)
-                    with contextlib.suppress(BrokenPipeError):
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                         peer.send(json.dumps(hello).encode())
                         peer.send(b'{"t": "cancel", "reason": "cancelled"}')
                     with contextlib.suppress(ConnectionResetError):
                         self.assertEqual(peer.recv(65536), b'')
             self.assertEqual(lab.await_job(job)['status'], 'COMPLETE')
             lab.await_board('b1', 'IDLE')
+            # Nor does it fill the log.
+            self.assertEqual(lab.log.count('uid 65534 is not dutd'), 20)
+            self.assertIn('more of them are not told', lab.log)
 
 
 class Boards(unittest.TestCase):
