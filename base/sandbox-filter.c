@@ -60,6 +60,7 @@ enum verb {
 	REFUSE_IF,    /* the argument is the value; a rule that allows the call follows */
 	MISSING,      /* as if the kernel did not have it: libc then does without */
 	MISSING_IF,   /* the same when the argument is the value */
+	INVALID,      /* fails with EINVAL */
 };
 
 struct rule {
@@ -238,8 +239,10 @@ static const struct rule executor_rules[] = {
 	{ SYS_recv, ALLOW, 0, 0 },
 #endif
 	{ SYS_getsockopt, ALLOW, 0, 0 },
-	/* An option stays with a console when its job is over. libmicrohttpd does without. */
-	{ SYS_setsockopt, MISSING, 0, 0 },
+	/* An option stays with a console when its job is over. libmicrohttpd does without: after
+	 * EINVAL it asks a connection for no other one, after ENOSYS for two with each answer, and
+	 * each refusal is a record for audit that costs more than the answer itself. */
+	{ SYS_setsockopt, INVALID, 0, 0 },
 	{ SYS_clone3, MISSING, 0, 0 },
 };
 
@@ -403,16 +406,17 @@ static void emit_rule(struct filter *filter, const struct rule *rule)
 	uint32_t number = (uint32_t)rule->number, value = rule->value;
 	uint32_t decision = SECCOMP_RET_ALLOW;
 
-	if (rule->verb == ALLOW || rule->verb == MISSING) {
-		emit(filter, equal, number, 0, 1);
-		emit_return(filter,
-			    rule->verb == ALLOW ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | ENOSYS);
-		return;
-	}
-	if (rule->verb == MISSING_IF)
+	if (rule->verb == MISSING || rule->verb == MISSING_IF)
 		decision = SECCOMP_RET_ERRNO | ENOSYS;
+	else if (rule->verb == INVALID)
+		decision = SECCOMP_RET_ERRNO | EINVAL;
 	else if (rule->verb == REFUSE_IF)
 		decision = filter->refusal;
+	if (rule->verb == ALLOW || rule->verb == MISSING || rule->verb == INVALID) {
+		emit(filter, equal, number, 0, 1);
+		emit_return(filter, decision);
+		return;
+	}
 	if (rule->verb == ALLOW_SELF)
 		value = (uint32_t)getpid();
 	if (rule->verb == ALLOW_MASKED) {
