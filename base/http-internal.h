@@ -52,7 +52,7 @@ struct http_connection {
 	uint64_t head_since_us; /* CLOCK_MONOTONIC: accepted, or the last answer was out */
 	unsigned refused;	/* the status that each request gets, or 0 */
 	bool leaving;		/* shut down by us */
-	sd_event_source *watch; /* sees the client leave while MHD does not look */
+	sd_event_source *watch; /* sees the client leave while MHD does not look; NULL before */
 	bool suspended;		/* and not resumed since */
 	bool left;		/* the client has closed its socket */
 };

@@ -33,12 +33,6 @@ static void run_soon(struct http_server *server)
 		(void)sd_event_source_set_enabled(server->soon_source, SD_EVENT_ONESHOT);
 }
 
-void http_connection_suspend(struct http_connection *connection)
-{
-	connection->suspended = true;
-	MHD_suspend_connection(connection->mhd);
-}
-
 void http_connection_resume(struct http_connection *connection)
 {
 	if (!connection->suspended)
@@ -74,26 +68,43 @@ static int on_left(sd_event_source *source, int fd, uint32_t revents, void *user
 	return 0;
 }
 
+/* No events: a hang-up is always reported, and a client that has only shut down its sending side
+ * still reads. */
+static int watch_client(struct http_connection *connection)
+{
+	int r;
+
+	if (connection->watch)
+		return 0;
+	r = sd_event_add_io(connection->server->config.event, &connection->watch, connection->fd, 0,
+			    on_left, connection);
+	if (r >= 0)
+		(void)sd_event_source_set_description(connection->watch, "http-client");
+	return r;
+}
+
+void http_connection_suspend(struct http_connection *connection)
+{
+	connection->suspended = true;
+	MHD_suspend_connection(connection->mhd);
+	/* One that nobody could see leave would be kept for ever. */
+	if (watch_client(connection) < 0) {
+		connection->left = true;
+		http_connection_resume(connection);
+	}
+}
+
 static int connection_new(struct http_connection **ret, struct http_server *server, int fd)
 {
 	struct http_connection *connection = calloc(1, sizeof(*connection));
 	struct ucred peer = { .pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1 };
 	socklen_t length = sizeof(peer);
-	int r;
 
 	if (!connection)
 		return -ENOMEM;
 	list_init(&connection->link);
 	connection->server = server;
 	connection->fd = fd;
-	/* No events: a hang-up is always reported, and one that has only shut down its sending side
-	 * still reads. */
-	r = sd_event_add_io(server->config.event, &connection->watch, fd, 0, on_left, connection);
-	if (r < 0) {
-		free(connection);
-		return r;
-	}
-	(void)sd_event_source_set_description(connection->watch, "http-client");
 	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);
 	connection->peer = (struct http_peer){ peer.pid, peer.uid, peer.gid };
 	list_append(&server->connections, &connection->link);
