@@ -62,8 +62,8 @@ json_t *jobdir_common_facts(const struct daemon *daemon, const json_t *metadata)
 	return facts;
 }
 
-static json_t *make_description(const struct daemon *daemon, const struct board *board,
-				const struct job *job, const json_t *metadata)
+json_t *jobdir_describe(const struct daemon *daemon, const struct board *board,
+			const struct job *job, const json_t *metadata)
 {
 	json_t *description = jobdir_common_facts(daemon, metadata);
 	json_t *facts = jobdir_dut_facts(board);
@@ -262,7 +262,7 @@ int jobdir_create(struct daemon *daemon, const struct board *board, const struct
 		  struct error *err)
 {
 	struct creation *creation = calloc(1, sizeof(*creation));
-	json_auto_t *description = make_description(daemon, board, job, metadata);
+	json_auto_t *description = jobdir_describe(daemon, board, job, metadata);
 	int r = 0;
 
 	if (!creation)

@@ -22,6 +22,11 @@ json_t *jobdir_dut_facts(const struct board *board);
  * "ignore_deadline"}. */
 json_t *jobdir_common_facts(const struct daemon *daemon, const json_t *metadata);
 
+/* A job.json without the members of an attempt; of metadata that is another one's, too, for what
+ * came with the submission stays the same. */
+json_t *jobdir_describe(const struct daemon *daemon, const struct board *board,
+			const struct job *job, const json_t *metadata);
+
 /*
  * A job begins once more, because its attempt of this number left no trace of a start: what that
  * one wrote is renamed to console.N.log, console.N.idx and events.N.jsonl, so that the next one

@@ -69,11 +69,11 @@ static void commit_release(void *data)
 	free(commit);
 }
 
-/* The job.json of the submission with the present attempt's numbers. */
+/* The job.json of the present attempt: what came with the submission, and what dutd says now. */
 static char *renew_job_json(const struct board *board, const struct job *job, int job_dir_fd,
 			    struct error *err)
 {
-	json_auto_t *description = NULL;
+	json_auto_t *former = NULL, *description = NULL;
 	free_ char *text = NULL;
 	size_t length;
 	char *renewed;
@@ -81,14 +81,15 @@ static char *renew_job_json(const struct board *board, const struct job *job, in
 
 	if (r < 0)
 		return NULL;
-	description = json_loadb(text, length, 0, NULL);
+	former = json_loadb(text, length, 0, NULL);
+	/* A former attempt may have written there what it would like to be allowed. */
+	if (json_is_object(former))
+		description = jobdir_describe(board->daemon, board, job, former);
 	(void)json_object_set_new(description, "attempt", json_integer(job->attempt));
 	(void)json_object_set_new(description, "nonce", json_string(job->nonce));
 	if (job->has_console)
 		(void)json_object_set_new(description, "console_base",
 					  json_integer((json_int_t)job->console_base));
-	else
-		(void)json_object_del(description, "console_base");
 	(void)json_object_set_new(description, "epoch",
 				  json_integer((json_int_t)board->daemon->epoch));
 	renewed = description ? json_dumps(description, JSON_INDENT(1)) : NULL;

@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import signal
 import stat
 import sys
 import unittest
@@ -46,6 +47,18 @@ if sys.argv[1:2] == ['--end-user']:
     if count <= 2:
         os.kill(os.getpid(), (signal.SIGSTOP, signal.SIGKILL)[count - 1])
 os.execv(os.path.dirname(sys.argv[0]) + '/real-executor', sys.argv)
+'''
+
+# One that does not begin, as long as it is to hang.
+HANGING = '''#!{python}
+import os, sys
+folder = os.path.dirname(sys.argv[0])
+if len(sys.argv) == 1 and os.path.exists(folder + '/hang'):
+    with open(folder + '/hang.tmp', 'w') as file:
+        file.write(str(os.getpid()))
+    os.rename(folder + '/hang.tmp', folder + '/hang.there')
+    os.execv('/bin/sleep', ['sleep', '600'])
+os.execv(folder + '/real-executor', sys.argv)
 '''
 
 
@@ -196,6 +209,30 @@ class Leftovers(unittest.TestCase):
                                     if b'dut-executor' in processes.read(pid, 'cmdline')],
                        'the writer ends')
             self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'off'}).status, 200)
+
+    def test_a_former_attempt_does_not_say_what_the_next_may(self):
+        """Without a user of its own a job can write its job.json."""
+        with Guarded(HANGING, duts=('b1',)) as guarded:
+            lab = guarded.lab
+            guarded.config['api'] = {'file_roots': [lab.path('images')]}
+            hang = lab.write('libexec/hang', '')
+            guarded.start()
+            path = lab.write('job.yml', SHORT)
+            lab.spawn_dut('run', '--dut', 'b1', path)
+            await_true(lambda: os.path.exists(hang + '.there'), 'the executor')
+            lab.kill_daemon()
+            with open(hang + '.there', encoding='utf-8') as file:
+                processes.kill(int(file.read()), signal.SIGKILL)
+            os.unlink(hang)
+            given = lab.path('state', 'jobs', '1', 'job.json')
+            facts = json.loads(read_file(given))
+            with open(given, 'w', encoding='utf-8') as file:
+                json.dump({**facts, 'file_roots': ['/'], 'socket_uid': 12345,
+                           'limits': {**facts['limits'], 'bucket': 2**62}}, file)
+            lab.start()
+            self.assertEqual(lab.await_job('1')['status'], 'COMPLETE')
+            self.assertEqual({**json.loads(read_file(given)), **{
+                key: facts[key] for key in ('attempt', 'nonce', 'epoch')}}, facts)
 
     def test_who_talks_nonsense_does_not_fill_the_log(self):
         with Guarded(ATTACKER, duts=('b1',)) as guarded:
