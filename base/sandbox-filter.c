@@ -304,7 +304,10 @@ static const struct rule network_rules[] = {
 	/* libc asks local services, and the kernel for its addresses, and does without. */
 	{ SYS_socket, MISSING_IF, 0, AF_UNIX },
 	{ SYS_socket, MISSING_IF, 0, AF_NETLINK },
-	{ SYS_socketpair, ALLOW, 0, 0 },
+	/* No datagrams, which could be sent to any name. */
+	{ SYS_socketpair, ALLOW_IF, 1, SOCK_STREAM },
+	{ SYS_socketpair, ALLOW_IF, 1, SOCK_STREAM | SOCK_CLOEXEC },
+	{ SYS_socketpair, ALLOW_IF, 1, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK },
 	{ SYS_connect, ALLOW, 0, 0 },
 	{ SYS_shutdown, ALLOW, 0, 0 },
 	{ SYS_sendmsg, ALLOW, 0, 0 },

@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -165,6 +166,31 @@ static void other_processes_and_the_network_are_out_of_reach(void **state)
 	assert_fine(try_calls);
 }
 
+/* A socket that is there as good as any could be sent to whom it names. */
+static void try_datagrams(void)
+{
+	const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "service" };
+	int service = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), pair[2] = { -1, -1 };
+
+	EXPECT(fchdir(folder_fd) == 0);
+	EXPECT(bind(service, (const struct sockaddr *)&address, sizeof(address)) == 0);
+	enter(SANDBOX_DOWNLOAD);
+	EXPECT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) == 0)
+		EXPECT_FAILS(sendto(pair[0], "x", 1, 0, (const struct sockaddr *)&address,
+				    sizeof(address)),
+			     EPERM);
+}
+
+static void a_download_reaches_no_service_of_the_machine(void **state)
+{
+	(void)state;
+	if (sandbox_lacks())
+		skip();
+	assert_fine(try_datagrams);
+	assert_int_equal(unlinkat(folder_fd, "service", 0), 0);
+}
+
 static void call_strictly(void)
 {
 	EXPECT(setenv("DUT_SANDBOX", "kill", 1) == 0);
@@ -247,6 +273,7 @@ int main(void)
 		cmocka_unit_test(of_all_files_the_folder_is_left),
 		cmocka_unit_test(whoever_computes_opens_nothing),
 		cmocka_unit_test(other_processes_and_the_network_are_out_of_reach),
+		cmocka_unit_test(a_download_reaches_no_service_of_the_machine),
 		cmocka_unit_test(a_test_can_have_it_killed),
 		cmocka_unit_test(rights_are_gone_for_good),
 		cmocka_unit_test(limits_hold),
