@@ -39,7 +39,7 @@ class Injuries:
 
     def __init__(self, world, plan, moments):
         self.world, self.plan, self.moments = world, plan, moments
-        self.submissions = {board: [] for board in plan.cast}
+        self.submissions = moments.submissions = {board: [] for board in plan.cast}
         self.ends = {board: set() for board in plan.cast}
         self.may_lose = set()    # boards whose console may have had no reader
         self.by_hand = set()     # boards that a person may have switched on

@@ -20,6 +20,7 @@ class Moments:
         self.world = world
         self.first = first
         self.boards_of = {}  # job → board
+        self.submissions = {}  # board → those who submit a job for it
 
     def job_of(self, board):
         """The youngest job of this round on the board, or None."""
@@ -38,7 +39,9 @@ class Moments:
         job = self.job_of(board)
         record = job and self.world.read_record(job)
         if not record:
-            return False
+            # None will come of a submission that was refused, or cut off.
+            submissions = self.submissions.get(board)
+            return bool(submissions) and not any(one.is_alive() for one in submissions)
         if record['state'] == 'ENDED':
             return True
         return not self.world.daemon_answers() and self.world.lock_holder(board) is None

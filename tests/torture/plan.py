@@ -47,10 +47,12 @@ def weighted(rng, table):
 
 def any_moment(rng, kind):
     """A moment of a job that comes, as long as nothing else came between."""
-    choices = [('phase', phase) for phase in kind.reaches]
-    choices += [('file', name) for name in ('job.json', 'events.jsonl', 'result.json')]
+    choices = [('phase', phase) for phase in kind.reaches if kind.ends or phase != 'teardown']
+    choices += [('file', name) for name in ('job.json', 'events.jsonl')]
     choices += [('process', 'executor'), ('process', 'helper')]
-    choices += [('state', state) for state in ('STARTING', 'RUNNING', 'ENDED')]
+    choices += [('state', state) for state in ('STARTING', 'RUNNING')]
+    if kind.ends:
+        choices += [('file', 'result.json'), ('state', 'ENDED')]
     if 'power_off' in kind.reaches:
         choices += [('file', 'started')]
     if 'boot' in kind.reaches:
@@ -186,7 +188,8 @@ def starve(rng, board, kind):
     steps = [Step(board, any_moment(rng, kind), ('starve', rng.choice([0, 1, 3, 10])))]
     if rng.random() < 0.5:
         steps += [Step(board, ('now',), ('crowd', 20))]
-    return steps + [Step(board, rng.choice([('over',), any_moment(rng, kind)]), ('feed', 'dutd'))]
+    over = ('over',) if kind.ends else ('now',)
+    return steps + [Step(board, rng.choice([over, any_moment(rng, kind)]), ('feed', 'dutd'))]
 
 
 def kill_daemon_and_executor(rng, board, kind):
@@ -219,7 +222,8 @@ def fill_disk(rng, board, kind):
         steps += kill_executor(rng, board, kind)
     elif follow == 'cancel':
         steps += cancel(rng, board, kind)
-    free = rng.choice([('over',), ('over',), any_moment(rng, kind), ('now',)])
+    over = ('over',) if kind.ends or follow == 'kill' else ('now',)
+    free = rng.choice([over, over, any_moment(rng, kind), ('now',)])
     return steps + [Step(board, free, ('free', 'disk'))]
 
 
