@@ -117,11 +117,18 @@ class Bucket(Figure):
 
     def check(self, mode, archive, folder, kind):
         if mode == 'pack':
-            assert os.path.getsize(archive) > 0
+            packed, whole = os.path.getsize(archive), os.path.getsize(self.path(f'{kind}.tar'))
+            assert packed > whole * 0.95, f'{kind}: {packed} bytes packed, not {whole}'
             os.unlink(archive)
             return
         found = sum(len(files) for _, _, files in os.walk(folder))
         assert found == (SMALL_FILES if kind.startswith('small') else 1), f'{kind}: {found} files'
+
+    @staticmethod
+    def what_is_in(folder):
+        names = sorted(os.listdir(folder))
+        folders = [name for name in names if os.path.isdir(os.path.join(folder, name))]
+        return {'folders': folders, 'files': sorted(set(names) - set(folders))}
 
     @staticmethod
     def run(command, **options):
@@ -136,7 +143,7 @@ class Bucket(Figure):
     def ours(self, mode, archive, folder):
         request, answer = self.path('request'), self.path('answer')
         with open(request, 'w') as file:
-            json.dump({'names': sorted(os.listdir(folder))} if mode == 'pack' else
+            json.dump(self.what_is_in(folder) if mode == 'pack' else
                       {'max_bytes': 1 << 40, 'max_files': 1 << 30}, file)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if mode == 'pack' else os.O_RDONLY
         program = os.path.join(harness.LIBEXEC, 'dut-fetch')
