@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import time
+import sys
 import unittest
 
 from tests.support import processes
@@ -66,6 +67,29 @@ def whole_console(test, lab, board):
         end = offset + len(data)
     return b''.join(pieces)
 
+
+# Stands between an executor, at fd 3, and its dut-helper, which gets the job's folder as fd 4.
+STALLED = '''#!{python}
+import os, select, socket, subprocess, sys
+executor = socket.socket(fileno=os.dup(3))
+helper, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+os.dup2(other.fileno(), 3)
+other.close()
+subprocess.Popen(['{helper}', *sys.argv[1:]], pass_fds=(3, 4))
+os.close(3)
+while True:
+    for source in select.select([executor, helper], [], [])[0]:
+        data, fds, _, _ = socket.recv_fds(source, 65536, 4)
+        if not data:
+            sys.exit(0)
+        if source is helper and b'"done"' in data and os.path.exists('{stall}'):
+            open('{stall}.there', 'w').close()
+            executor.recv(1)
+            sys.exit(0)
+        socket.send_fds(helper if source is executor else executor, [data], fds)
+        for fd in fds:
+            os.close(fd)
+'''
 
 class KilledExecutor(unittest.TestCase):
     def test_the_board_goes_off_and_is_idle_again(self):
@@ -377,20 +401,18 @@ console_patterns: {session_end: "all done", job_success: "test ok"}
     @staticmethod
     def stall_fetching(lab):
         """
-        A dut-fetch that does its work, and tells of it only when the returned file is gone; while
-        it waits there is a second file, with ".there" at its end.
+        A dut-helper whose dut-fetch does its work, and that tells of it only when the returned
+        file is gone; while it waits there is a second file, with ".there" at its end.
         """
         stall = lab.write('stall', '')
         folder = lab.path('libexec')
         os.makedirs(folder)
         for name in os.listdir(LIBEXEC):
-            if name != 'dut-fetch':
+            if name != 'dut-helper':
                 os.symlink(os.path.join(LIBEXEC, name), os.path.join(folder, name))
-        os.chmod(lab.write('libexec/dut-fetch', f'''#!/bin/sh
-answer=$({LIBEXEC}/dut-fetch "$@")
-[ -e {stall} ] && : >{stall}.there && exec sleep 600
-printf '%s\\n' "$answer"
-'''), 0o755)
+        os.chmod(lab.write('libexec/dut-helper', STALLED.format(
+            python=sys.executable, helper=os.path.join(LIBEXEC, 'dut-helper'), stall=stall)),
+            0o755)
         lab.daemon.command += ['--libexec-dir', folder]
         return stall
 
