@@ -569,6 +569,8 @@ static void start_waiting_job(struct daemon *daemon, struct board *board)
 	struct error err;
 
 	while (board_is_free(board) && (job = oldest_waiting(daemon, board))) {
+		if (!job->user.uid && !jobuser_is_left(daemon))
+			return; /* until one is taken back */
 		if (board_start_job(board, job, NULL, NULL, &err) >= 0)
 			return;
 		log_job(board->config->id, job->id, LOG_ERR, "cannot start: %s", err.text);

@@ -214,10 +214,14 @@ static int begin_job(struct submission *submission, struct board *board, struct 
 	board->job = submission->job;
 	board->starting = true;
 	text = http_request_part(submission->request, "job", &length);
-	r = jobdir_create(
-		daemon, board, submission->job, submission->metadata, text, length,
-		http_request_part_fd(submission->request, "job_bucket_initial_state_tarball_file"),
-		on_folder_made, submission, err);
+	/* Before the next submission looks whether one is left. */
+	r = jobuser_take(daemon, submission->job, err);
+	if (r >= 0)
+		r = jobdir_create(daemon, board, submission->job, submission->metadata, text,
+				  length,
+				  http_request_part_fd(submission->request,
+						       "job_bucket_initial_state_tarball_file"),
+				  on_folder_made, submission, err);
 	if (r < 0)
 		end_before_start(submission, r, err->text);
 	return r;

@@ -8,6 +8,7 @@ import signal
 import stat
 import sys
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.support import processes
 from tests.support.harness import BUILD, LIBEXEC, Lab, await_true
@@ -349,6 +350,42 @@ class Users(unittest.TestCase):
             self.assertEqual(lab.await_job(job)['reason'], 'executor_killed')
             job = await_true(lambda: self.accepted(lab.submit(SHORT, target='b1')), 'a job')
             self.assertEqual(lab.await_job(job)['status'], 'COMPLETE')
+
+    def test_one_that_is_left_goes_to_one_job(self):
+        duts = [f'b{number}' for number in range(4)]
+        with Guarded(count=1, duts=duts) as guarded:
+            lab = guarded.start()
+            with ThreadPoolExecutor(len(duts)) as pool:
+                statuses = sorted(pool.map(
+                    lambda dut: lab.submit('console_patterns: {session_end: never}\n',
+                                           target=dut).status, duts))
+            self.assertEqual(statuses, [201, 429, 429, 429])
+            jobs = lab.get('/jobs')['jobs']
+            self.assertEqual(len(jobs), 1)
+            lab.api('POST', f'/jobs/{jobs[0]["id"]}/cancel', {'why': 'enough'})
+            lab.await_job(jobs[0]['id'])
+
+    def test_a_job_that_waits_gets_one_when_one_is_free(self):
+        """Of a dutd that was killed before it could be begun."""
+        with Guarded(count=1, duts=('b1', 'b2')) as guarded:
+            lab = guarded.start()
+            first = lab.submit_ok('console_patterns: {session_end: never}\n', target='b1')
+            lab.await_phase(first, 'boot', 'running')
+            lab.kill_daemon()
+            jobs = lab.path('state', 'jobs')
+            record = json.loads(read_file(os.path.join(jobs, f'{first}.json')))
+            record.pop('user')
+            record.update({'id': 2, 'dut': 'b2', 'state': 'WAITING', 'attempt': 0, 'nonce': '',
+                           'off_pending': False, 'console_base': None, 'started_us': 0})
+            os.mkdir(os.path.join(jobs, '2'), 0o750)
+            for name, text in (('2/job.yml', SHORT), ('2.json', json.dumps(record)), (
+                    '2/job.json', read_file(os.path.join(jobs, first, 'job.json')).decode())):
+                lab.write(os.path.join(jobs, name), text)
+            lab.start()
+            lab.await_board('b1', 'RUNNING')
+            self.assertEqual(lab.get('/jobs/2')['state'], 'WAITING')
+            lab.api('POST', f'/jobs/{first}/cancel', {'why': 'enough'})
+            self.assertEqual(lab.await_job('2')['status'], 'COMPLETE')
 
     def test_a_record_that_is_too_old_ends_nobody_elses_processes(self):
         """A full disk kept the record of a job that has ended, whose user then got another one."""
