@@ -60,7 +60,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 	(void)method;
 	(void)version;
 	(void)data;
-	(void)size;
+	*size = 0;
 	if (!*context) {
 		*context = &seen;
 		return MHD_YES;
