@@ -156,7 +156,7 @@ class Round:
             self.check_submissions(submissions)
         checks.await_consoles(world)
         for board in world.boards.values():
-            if board.name in injuries.spoiled:
+            if board.name in injuries.spoiled or self.floods_by_hand(board):
                 entries = console.skip_bytes(world, board)
             else:
                 entries = console.check_bytes(world, board, board.name in injuries.may_lose)
@@ -171,6 +171,10 @@ class Round:
         if world.faults:
             raise Fault('; '.join(world.faults))
         self.tidy(mine)
+
+    def floods_by_hand(self, board):
+        """It may have said more, without a job, than is kept."""
+        return board.name in self.injuries.by_hand and board.kind.name == 'floods'
 
     def check_submissions(self, submissions):
         """Of several on an idle board at least one is taken, when nothing came between."""

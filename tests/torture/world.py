@@ -19,7 +19,7 @@ from tests.torture import kinds
 # not be taken for a dead dutd.
 CONFIGURATION = {
     'timeouts': {'daemon': '8s', 'infra_teardown': '20s'},
-    'limits': {'console_log': '4MiB', 'free_space': '1MiB'},
+    'limits': {'console_log': '4MiB', 'free_space': '1MiB', 'idle_log': '8MiB'},
 }
 
 PROGRAMS = ('dut-executor', 'dut-helper', 'dut-fetch', 'dut-sim')
