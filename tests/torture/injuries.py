@@ -7,14 +7,14 @@ import resource
 import shutil
 import signal
 import subprocess
+import time
 
 from tests.support import processes
 from tests.torture import checks, clients, kinds
 from tests.torture.world import Fault, await_fact
 
-# Whether a dutd that comes back takes over the jobs that run: not yet. Until then a job that needs
-# dutd after its death ends as daemon_lost, and the board's console has no reader in between.
-ADOPTION = False
+# A job does not notice that dutd is away for so long: its successor takes it over, in seconds.
+PATIENCE_OF_JOBS = 4
 
 KILLED = {('INCOMPLETE', 'executor_killed'), ('SETUP_FAIL', 'executor_failed')}
 CANCELLED = {('CANCELLED', 'cancelled')}
@@ -42,6 +42,10 @@ class Injuries:
         self.submissions = moments.submissions = {board: [] for board in plan.cast}
         self.ends = {board: set() for board in plan.cast}
         self.may_lose = set()    # boards whose console may have had no reader
+        self.away_since = None   # since when there is no dutd that answers
+        self.cut_off = False     # whether requests may have had no answer
+        self.holders = {}        # the executors that there were then
+        self.hidden = set()      # boards whose executor no other dutd finds
         self.by_hand = set()     # boards that a person may have switched on
         self.late_power = set()  # boards whose outlet was not free to answer
         self.sims_to_kill = set()  # boards whose process cannot be reached any more
@@ -120,14 +124,15 @@ class Injuries:
         return self.send(self.world.sim_pid(board), verb)
 
     def signal_dutd(self, _board, verb):
-        self.everywhere(LOST)
         if verb == 'stop':
             # The check of a job file has 5 s, which may be over when dutd looks again.
             self.refusals.add(400)
+            self.lose_daemon()
             return self.world.pause_daemon()
         if verb == 'continue':
+            self.daemon_is_back(True)
             return self.world.continue_daemon()
-        self.lose_readers()
+        self.lose_daemon()
         return self.world.stop_daemon() if verb == 'term' else self.world.kill_daemon()
 
     def validator(self, board, verb):
@@ -146,16 +151,30 @@ class Injuries:
             self.stopped.append(pid)
         return 'done'
 
-    def lose_readers(self):
-        """Without a dutd a console has no reader as soon as its executor is gone."""
-        if not ADOPTION:
-            self.may_lose |= set(self.plan.cast)
+    def lose_daemon(self):
+        """It goes: what was there is compared when one is back."""
+        self.cut_off = True
+        if self.away_since is None:
+            self.away_since = time.monotonic()
+            self.holders = {board: self.world.lock_holder(board) for board in self.plan.cast}
+
+    def daemon_is_back(self, good):
+        """Jobs may have missed it; consoles whose executor is another one had no reader."""
+        if self.away_since is None:
+            return
+        if not good or self.torn or time.monotonic() - self.away_since > PATIENCE_OF_JOBS:
+            self.everywhere(LOST)
+        for board, pid in self.holders.items():
+            if pid is None or self.world.lock_holder(board) != pid:
+                self.may_lose.add(board)
+        if good:
+            self.away_since = None
 
     def signal_both(self, board, _verb):
         executor = self.world.lock_holder(board)
-        self.everywhere(LOST)
+        self.lose_daemon()
         self.ends[board] |= KILLED
-        self.may_lose |= set(self.plan.cast)
+        self.may_lose.add(board)
         # The executor first, while dutd cannot see it: its successor finds both gone.
         if self.world.daemon_answers():
             processes.kill(self.world.daemon_pid, signal.SIGSTOP)
@@ -164,6 +183,7 @@ class Injuries:
 
     def start(self, _board, _what):
         word = self.world.try_start()
+        self.daemon_is_back(word == 'done')
         if word == 'done':
             # It has put its own socket there.
             self.impostors = [one for one in self.impostors if one.path != self.world.lab.socket]
@@ -300,6 +320,7 @@ class Injuries:
         if name == 'control.sock':
             # They do not find each other: whose patience ends first is a matter of its limits.
             self.ends[board] |= KILLED | LOST
+            self.hidden.add(board)
         if name in ('sim.sock', 'console.sock'):
             self.sims_to_kill.add(board)
             self.ends[board] |= WAITED | NO_POWER | GONE

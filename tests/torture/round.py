@@ -8,7 +8,7 @@ import time
 
 from tests.support import processes
 from tests.torture import checks, console, kinds
-from tests.torture.injuries import ADOPTION, Injuries
+from tests.torture.injuries import Injuries
 from tests.torture.moments import Moments
 from tests.torture.world import Fault, await_fact
 
@@ -61,7 +61,8 @@ class Round:
     def heal(self):
         """Takes away every cause, so that all has to become well by itself."""
         injuries, world = self.injuries, self.world
-        world.continue_daemon()
+        if world.daemon_stopped:
+            injuries.signal_dutd('', 'continue')
         if world.disk:
             world.disk.free()
         injuries.continue_all()
@@ -70,7 +71,7 @@ class Round:
             impostor.remove()
         for connection in injuries.open:
             connection.close()
-        if world.try_start().startswith('it does not'):
+        if injuries.start('', 'dutd').startswith('it does not'):
             raise Fault('dutd does not start')
         self.await_answers()
         self.end_orphans()
@@ -101,7 +102,7 @@ class Round:
         for board, kind in self.plan.cast.items():
             pid = self.world.lock_holder(board)
             dut = self.world.lab.board_state(board)
-            if pid and not ADOPTION and dut['state'] == 'BORKED':
+            if pid and board in self.injuries.hidden and dut['state'] == 'BORKED':
                 self.injuries.ends[board] |= {('CANCELLED', 'cancelled')}
                 processes.kill(pid, signal.SIGTERM)
             elif not kind.ends and dut['job'] and dut['job']['state'] != 'ENDED' and \
@@ -111,7 +112,7 @@ class Round:
                 self.world.lab.api('POST', f'/jobs/{dut["job"]["id"]}/cancel', {'why': 'the end'})
 
     def was_disturbed(self, board):
-        return bool(self.injuries.ends[board])
+        return self.injuries.cut_off or bool(self.injuries.ends[board])
 
     def cure_boards(self):
         """A board that lies is replaced; one that cannot be reached is switched off and on."""
