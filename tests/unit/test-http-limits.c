@@ -231,7 +231,8 @@ static void a_body_that_drips_in_is_cut_off(void **state)
 	f->server = http_server_free(f->server);
 	f->server = make_server(f, 16, 1);
 	client = client_open(&f->lab);
-	client_send(&client, "PUT /api/show/1 HTTP/1.1\r\nContent-Length: 900\r\n\r\n");
+	client_send(&client, "PUT /api/show/1 HTTP/1.1\r\nHost: x\r\n"
+			     "Content-Length: 900\r\n\r\n");
 	assert_true(drip(f, &client) > 10);
 	assert_true(starts_with(client.text, "HTTP/1.1 408 "));
 	assert_non_null(strstr(client.text, "the body came at less than 16384 bytes in 1 s"));
@@ -259,7 +260,9 @@ static void a_body_whose_end_is_ambiguous_is_not_read(void **state)
 		client_send(&client, cases[i][0]);
 		client_wait_end(&client);
 		assert_true(starts_with(client.text, "HTTP/1.1 400 "));
-		assert_non_null(strstr(client.text, cases[i][1]));
+		/* A newer libmicrohttpd refuses some by itself, in its own words. */
+		assert_true(strstr(client.text, cases[i][1]) || strstr(client.text, "<html>"));
+		assert_int_equal(f->handled, 0);
 		client_close(&client);
 	}
 }
