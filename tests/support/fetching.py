@@ -244,9 +244,14 @@ class Authority:
             file.write(self.EXTENSIONS.format(ca='FALSE', names=names))
         self.openssl('req', '-new', *self.new_key(name), '-subj', f'/CN={name}',
                      '-out', self.at(f'{name}.csr'))
-        self.openssl('x509', '-req', '-in', self.at(f'{name}.csr'), '-CA', self.file,
-                     '-CAkey', self.at('ca.key'), '-CAcreateserial', '-days', str(days),
-                     '-extfile', self.at('extensions'), '-out', self.at(f'{name}.pem'))
+        sign = ['x509', '-req', '-in', self.at(f'{name}.csr'), '-CA', self.file,
+                '-CAkey', self.at('ca.key'), '-CAcreateserial',
+                '-extfile', self.at('extensions'), '-out', self.at(f'{name}.pem')]
+        try:
+            self.openssl(*sign, '-days', str(days))
+        except subprocess.CalledProcessError:
+            # From OpenSSL 3.4 on days are not negative, but times may be any.
+            self.openssl(*sign, '-not_before', '20200101000000Z', '-not_after', '20200102000000Z')
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.at(f'{name}.pem'), self.at(f'{name}.key'))
         return context
