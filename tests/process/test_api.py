@@ -96,7 +96,9 @@ class Answers(unittest.TestCase):
             self.assertEqual(set(lab.get('/status')), {
                 'version', 'pid', 'epoch', 'started', 'duts', 'jobs_unfinished',
                 'protections_missing'})
-            dut = lab.get('/dut/b1')
+            # It is read just after the start.
+            dut = await_true(lambda: (lambda dut: dut if dut['power']['verified'] else None)(
+                lab.get('/dut/b1')), 'the power is known')
             self.assertEqual(lab.get('/duts'), {'duts': {'b1': dut}})
             self.assertEqual(set(dut), {
                 'id', 'state', 'ready_for_service', 'is_retired', 'tags', 'description', 'power',

@@ -19,11 +19,14 @@ PUT = b'PUT /api/v1/dut/b1/power HTTP/1.1\r\nHost: lab\r\n'
 POST = b'POST /api/v1/jobs HTTP/1.1\r\nHost: lab\r\n'
 BODY = b'{"state": "on"}'
 
-# What is sent, and the statuses that may come; None: the connection ends without an answer.
+# What is no request at all: libmicrohttpd before 1.0 answers it, later it ends the connection.
+ANY_REFUSAL = (400, None)
+
+# What is sent, and the status that comes; None: the connection ends without an answer.
 CASES = {
     'HTTP/0.9': (b'GET /api/v1/status\r\n\r\n', 400),
     'HTTP/2 preface': (b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 505),
-    'all byte values': (bytes(range(256)) * 16 + b'\r\n\r\n', 400),
+    'all byte values': (bytes(range(256)) * 16 + b'\r\n\r\n', ANY_REFUSAL),
     'TLS': (b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03' + bytes(64) + b'\r\n\r\n', None),
     'no target': (b'GET HTTP/1.1\r\n\r\n', 400),
     'a header without a colon': (GET + b'nonsense\r\n\r\n', 400),
@@ -32,15 +35,17 @@ CASES = {
     'many arguments': (b'GET /api/v1/jobs?' + b'a=b&' * 100 + b' HTTP/1.1\r\n\r\n', 400),
     'a header of 64 KiB': (GET + b'X: ' + b'x' * 65536 + b'\r\n\r\n', 431),
     '8,000 headers': (GET + b'A: b\r\n' * 8000 + b'\r\n', 431),
-    'a method of 5,000 letters': (b'G' * 5000 + b' /api/v1/status HTTP/1.1\r\n\r\n', 405),
+    'a method of 5,000 letters': (b'G' * 5000 + b' /api/v1/status HTTP/1.1\r\nHost: lab\r\n\r\n',
+                                  405),
     'NUL in the path': (b'GET /api/v1/dut/%00 HTTP/1.1\r\nHost: lab\r\n\r\n', 400),
     'an escaped slash': (b'GET /api/v1/dut/..%2f..%2fetc HTTP/1.1\r\nHost: lab\r\n\r\n', 400),
     'a bad escape': (b'GET /api/v1/dut/%zz HTTP/1.1\r\nHost: lab\r\n\r\n', 400),
     'dots in the path': (b'GET /api/v1/../../etc/passwd HTTP/1.1\r\nHost: lab\r\n\r\n', 404),
     'escaped dots': (b'GET /api/v1/jobs/%2e%2e/log HTTP/1.1\r\nHost: lab\r\n\r\n', 404),
     'many segments': (b'GET ' + b'/a' * 200 + b' HTTP/1.1\r\nHost: lab\r\n\r\n', 400),
-    'a number too large': (b'GET /api/v1/jobs/99999999999999999999/log HTTP/1.1\r\n\r\n', 404),
-    'a negative offset of a log': (b'GET /api/v1/jobs/-1/log HTTP/1.1\r\n\r\n', 404),
+    'a number too large': (b'GET /api/v1/jobs/99999999999999999999/log HTTP/1.1\r\n'
+                           b'Host: lab\r\n\r\n', 404),
+    'a negative offset of a log': (b'GET /api/v1/jobs/-1/log HTTP/1.1\r\nHost: lab\r\n\r\n', 404),
     'OPTIONS *': (b'OPTIONS * HTTP/1.1\r\nHost: lab\r\n\r\n', 400),
     'TRACE': (b'TRACE /api/v1/status HTTP/1.1\r\nHost: lab\r\n\r\n', 405),
     'CONNECT': (b'CONNECT lab:22 HTTP/1.1\r\nHost: lab\r\n\r\n', 400),
@@ -125,7 +130,8 @@ class Answers(unittest.TestCase):
             for name, (data, wanted) in CASES.items():
                 with self.subTest(name):
                     answer = ask(lab.socket, data)
-                    self.assertEqual(status_of(answer), wanted, answer[:500])
+                    self.assertIn(status_of(answer),
+                                  wanted if isinstance(wanted, tuple) else (wanted,), answer[:500])
                     begun = time.monotonic()
                     lab.get('/status')
                     self.assertLess(time.monotonic() - begun, 5)
@@ -142,7 +148,8 @@ class Answers(unittest.TestCase):
             for name, (data, wanted) in CASES.items():
                 with self.subTest(name):
                     answer = ask(path, data.replace(b'/api/v1/status', b'/api/v1/state'))
-                    self.assertEqual(answer.startswith(b'HTTP/1.1 '), wanted is not None)
+                    if wanted is not ANY_REFUSAL:
+                        self.assertEqual(answer.startswith(b'HTTP/1.1 '), wanted is not None)
             self.assertEqual(status_of(ask(path, GET.replace(b'status', b'state') + b'\r\n')), 200)
             lab.api('POST', f'/jobs/{job}/cancel')
             self.assertEqual(lab.await_job(job)['status'], 'CANCELLED')
