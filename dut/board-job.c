@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "dut/board-internal.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/jobuser.h"
@@ -25,13 +26,10 @@
  */
 
 static const uint64_t OFF_RETRY_US = UINT64_C(10) * 1000000;
-static const uint64_t LOCK_RETRY_US = 1000000;
 static const uint64_t CONCLUDE_RETRY_US = 1000000;
 
 /* A flood is stopped at its limit by whoever reads it, a pipe and a step later. */
 enum { LOG_SLACK = 1 << 20 };
-
-static void switch_off(struct board *board);
 
 static void read_lines(struct board *board)
 {
@@ -44,7 +42,7 @@ static void read_lines(struct board *board)
 }
 
 /* Idle at last: the console is read, the power is known. */
-static void begin_idle(struct board *board)
+void board_begin_idle(struct board *board)
 {
 	struct error err;
 
@@ -68,7 +66,7 @@ void board_give_back(struct board *board)
 
 /* ---- the off after a job ---- */
 
-static void off_is_over(struct board *board)
+void board_off_is_over(struct board *board)
 {
 	struct job *job = board->job;
 
@@ -89,7 +87,7 @@ static int on_off_retry(sd_event_source *source, uint64_t usec, void *data)
 
 	(void)source;
 	(void)usec;
-	switch_off(board);
+	board_switch_off(board);
 	return 0;
 }
 
@@ -124,10 +122,10 @@ static void on_off_done(const struct power_result *result, void *data)
 	}
 	if (board->off.failed)
 		log_board(board->config->id, LOG_NOTICE, "is off at last");
-	off_is_over(board);
+	board_off_is_over(board);
 }
 
-static void switch_off(struct board *board)
+void board_switch_off(struct board *board)
 {
 	struct error err;
 
@@ -141,7 +139,7 @@ static void switch_off(struct board *board)
 
 /* ---- a job's beginning ---- */
 
-static void tell_starter(struct board *board, int r, const char *reason)
+void board_tell_starter(struct board *board, int r, const char *reason)
 {
 	void (*started)(int r, const char *reason, void *data) = board->on_started;
 
@@ -219,7 +217,7 @@ void board_job_runs(struct board *board)
 		(int)lease_pid(board->lease));
 	daemon_note(board->daemon, job);
 	daemon_job_changed(board->daemon, job);
-	tell_starter(board, 0, NULL);
+	board_tell_starter(board, 0, NULL);
 }
 
 void board_cancel_job(struct board *board)
@@ -385,184 +383,16 @@ void board_conclude(struct board *board, const char *reason)
 	read_lines(board);
 	board->starting = false;
 	if (r == 0 && try_again(board, reason, dir_fd)) {
-		begin_idle(board);
+		board_begin_idle(board);
 		return;
 	}
 	if (r == 0)
 		decide_end(board, dir_fd, why.text[0] ? why.text : reason, &end);
 	end_job(board, &end);
-	tell_starter(board, -EIO, end.message ? end.message : end.reason);
+	board_tell_starter(board, -EIO, end.message ? end.message : end.reason);
 	job_result_done(&end);
 	if (job->off_pending && board->outlet)
-		switch_off(board);
+		board_switch_off(board);
 	else
-		off_is_over(board);
-}
-
-/* ---- the lock ---- */
-
-static int on_foreign_gone(sd_event_source *source, int fd, uint32_t events, void *data)
-{
-	struct board *board = data;
-
-	(void)source;
-	(void)fd;
-	(void)events;
-	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
-	board_begin(board);
-	return 0;
-}
-
-/* An executor that is gone has given the lock away: to a process of its user, or over the console
- * to the board itself, which has to go off in any case. */
-static void end_what_is_left(struct board *board)
-{
-	const struct outlet *outlet = board->outlet;
-
-	jobuser_end_processes(board->daemon, board->job);
-	if (board->job->off_pending && outlet && outlet_status(outlet)->state != POWER_OFF &&
-	    !outlet_switches(outlet))
-		(void)outlet_request(board->outlet, OUTLET_OFF, NULL, NULL, NULL, NULL);
-}
-
-static int on_foreign_retry(sd_event_source *source, uint64_t usec, void *data)
-{
-	struct board *board = data;
-
-	(void)source;
-	(void)usec;
-	if (board->foreign.reason)
-		end_what_is_left(board);
-	board_begin(board);
-	return 0;
-}
-
-/* The executor's own record lock on byte 1 names its pid; see dut-executor(8). */
-static pid_t find_lock_holder(const struct board *board)
-{
-	struct flock lock = {
-		.l_type = F_WRLCK,
-		.l_whence = SEEK_SET,
-		.l_start = 1,
-		.l_len = 1,
-	};
-	close_ int fd = openat(board->state_fd, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0 || fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
-		return 0;
-	return lock.l_pid;
-}
-
-static void watch_foreign(struct board *board)
-{
-	sd_event *event = board->daemon->event;
-
-	if (!board->foreign.since_realtime_us)
-		board->foreign.since_realtime_us = clock_realtime_us();
-	board->foreign.pid = find_lock_holder(board);
-	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
-	board->foreign.timer = sd_event_source_disable_unref(board->foreign.timer);
-	board->foreign.pidfd = close_fd(board->foreign.pidfd);
-	if (board->foreign.pid > 0)
-		board->foreign.pidfd = pidfd_open(board->foreign.pid, 0);
-	if (board->foreign.pidfd >= 0 &&
-	    sd_event_add_io(event, &board->foreign.source, board->foreign.pidfd, EPOLLIN,
-			    on_foreign_gone, board) >= 0 &&
-	    !board->foreign.reason)
-		return;
-	/* What was left behind may say that it is anybody. */
-	(void)sd_event_add_time_relative(event, &board->foreign.timer, CLOCK_BOOTTIME,
-					 LOCK_RETRY_US, 0, on_foreign_retry, board);
-}
-
-void board_lock_is_kept(struct board *board, const char *reason)
-{
-	board->starting = false;
-	free(board->foreign.reason);
-	board->foreign.reason = strdup(reason);
-	end_what_is_left(board);
-	watch_foreign(board);
-	tell_starter(board, -EIO, reason);
-}
-
-static void forget_foreign(struct board *board)
-{
-	board->foreign.source = sd_event_source_disable_unref(board->foreign.source);
-	board->foreign.timer = sd_event_source_disable_unref(board->foreign.timer);
-	board->foreign.pidfd = close_fd(board->foreign.pidfd);
-	board->foreign.pid = 0;
-	board->foreign.since_realtime_us = 0;
-	free(board->foreign.reason);
-	board->foreign.reason = NULL;
-}
-
-/* The console that is lent comes with the executor's hello; the others are ours. */
-void board_adopted(struct board *board)
-{
-	struct error err;
-
-	log_job(board->config->id, board->job->id, LOG_NOTICE, "goes on, executor pid %d",
-		(int)lease_pid(board->lease));
-	forget_foreign(board);
-	board->starting = board->job->state == JOB_STARTING;
-	for (size_t i = 0; i < board->n_lines; i++) {
-		line_start(board->lines[i]);
-		if (i > 0 && line_connect(board->lines[i], NULL) >= 0 &&
-		    line_read(board->lines[i], &err) < 0)
-			log_board(board->config->id, LOG_ERR, "console %s: %s",
-				  line_name(board->lines[i]), err.text);
-	}
-	if (board->outlet && outlet_request(board->outlet, OUTLET_READ, NULL, NULL, NULL, &err) < 0)
-		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
-	daemon_retry(board->daemon);
-	daemon_job_changed(board->daemon, board->job);
-}
-
-/* The lock is held: by the executor of our job, if its pid is the one that the kernel names. */
-static bool adopt(struct board *board)
-{
-	struct job *job = board->job;
-	pid_t pid = find_lock_holder(board);
-	struct error err;
-
-	if (board->lease || pid <= 0 || !job ||
-	    (job->state != JOB_STARTING && job->state != JOB_RUNNING))
-		return false;
-	if (lease_adopt(&board->lease, board, job, pid, &err) < 0)
-		return false;
-	board->foreign.pid = pid;
-	board->foreign.since_realtime_us = clock_realtime_us();
-	board->starting = true;
-	return true;
-}
-
-void board_begin(struct board *board)
-{
-	struct job *job = board->job;
-	free_ char *reason = NULL;
-	struct error err;
-	int r;
-
-	r = file_lock(&board->lock_fd, board->state_fd, "lock", &err);
-	if (r == -EWOULDBLOCK && adopt(board))
-		return;
-	if (r < 0) {
-		if (!board->foreign.since_realtime_us)
-			log_board(board->config->id, LOG_WARNING, "cannot have its lock: %s",
-				  err.text);
-		watch_foreign(board);
-		return;
-	}
-	reason = take_ptr(board->foreign.reason);
-	forget_foreign(board);
-	for (size_t i = 0; i < board->n_lines; i++)
-		line_start(board->lines[i]);
-	if (job && job->state == JOB_ENDED && board->outlet)
-		switch_off(board);
-	else if (job && job->state == JOB_ENDED)
-		off_is_over(board); /* its power is not configured any more */
-	else if (job)
-		board_conclude(board, reason);
-	else
-		begin_idle(board);
+		board_off_is_over(board);
 }
