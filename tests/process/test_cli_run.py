@@ -530,9 +530,9 @@ class AtATerminal(RunCase):
         terminal.type('\x03')
         terminal.expect('dut: job 17 on bbb-1 goes on. Cancel it (c), leave it alone (l), or go '
                         'on watching (Enter)? ')
-        self.job.log.put(b'hidden for now')
+        self.job.log.put(b'said meanwhile')
         terminal.type('\n')
-        terminal.expect('hidden for now')
+        terminal.expect('said meanwhile')
         self.job.end()
         self.assertEqual(terminal.wait(), 0)
         self.assertEqual(self.fake.asked('POST', '/jobs/17/cancel'), [])

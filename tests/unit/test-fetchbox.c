@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/support/test.h"
+#include "tests/support/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,9 +30,7 @@
 #include "base/sandbox.h"
 #include "executor/fetchbox.h"
 
-/* A sandbox is for ever: each test has a child in it, which answers with its exit status. */
-
-enum { FINE = 42, MAX_BYTES = 1000 };
+enum { MAX_BYTES = 1000 };
 
 static char root[] = "/tmp/test-fetchbox-XXXXXX";
 static char inside[sizeof(root) + 8], outside[sizeof(root) + 8];
@@ -63,34 +61,6 @@ static int remove_folders(void **state)
 	root_fd = close_fd(root_fd);
 	return rmdir(root);
 }
-
-static void assert_fine(void (*act)(void))
-{
-	pid_t pid = fork();
-	int status = -1;
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		act();
-		_exit(FINE);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), FINE);
-}
-
-static void expect(bool condition, int line)
-{
-	int code = errno;
-
-	if (condition)
-		return;
-	(void)dprintf(STDERR_FILENO, "line %d: %s\n", line, strerror(code));
-	_exit(1);
-}
-
-#define EXPECT(condition)	 expect(condition, __LINE__)
-#define EXPECT_FAILS(call, code) expect((errno = 0, (call) < 0) && errno == (code), __LINE__)
 
 static int open_to_read(const char *path)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tests/support/test.h"
+#include "tests/support/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,10 +21,6 @@
 #include "base/cleanup.h"
 #include "base/sandbox.h"
 
-/* A sandbox is for ever: each test has a child in it, which answers with its exit status. */
-
-enum { FINE = 42 };
-
 static char folder[] = "/tmp/test-sandbox-XXXXXX";
 static int folder_fd = -1;
 
@@ -45,35 +41,6 @@ static int remove_folder(void **state)
 	return rmdir(folder);
 }
 
-/* Waits for a child that runs act; returns its wait status. */
-static int run_child(void (*act)(void))
-{
-	pid_t pid = fork();
-	int status = -1;
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		/* What it says is no report of ours. */
-		act();
-		_exit(FINE);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
-}
-
-static void expect(bool condition, int line)
-{
-	int code = errno;
-
-	if (condition)
-		return;
-	(void)dprintf(STDERR_FILENO, "line %d: %s\n", line, strerror(code));
-	_exit(1);
-}
-
-#define EXPECT(condition)	 expect(condition, __LINE__)
-#define EXPECT_FAILS(call, code) expect((errno = 0, (call) < 0) && errno == (code), __LINE__)
-
 static void enter(enum sandbox_profile profile)
 {
 	const struct sandbox_path path = { .fd = folder_fd, .access = SANDBOX_WRITE };
@@ -81,14 +48,6 @@ static void enter(enum sandbox_profile profile)
 
 	EXPECT(sandbox_drop(NULL, &err) >= 0);
 	EXPECT(sandbox_enter(profile, &path, 1, &err) >= 0);
-}
-
-static void assert_fine(void (*act)(void))
-{
-	int status = run_child(act);
-
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), FINE);
 }
 
 /* ---- files ---- */
