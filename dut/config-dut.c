@@ -20,8 +20,16 @@ static const char *const dut_keys[] = {
 	"reset", "buttons", "training", "export",      NULL,
 };
 
-void config_dut_done(struct config_dut *dut)
+struct config_dut *config_dut_ref(struct config_dut *dut)
 {
+	dut->references++;
+	return dut;
+}
+
+struct config_dut *config_dut_unref(struct config_dut *dut)
+{
+	if (!dut || --dut->references > 0)
+		return NULL;
 	free(dut->id);
 	free(dut->description);
 	for (char **alias = dut->aliases; alias && *alias; alias++)
@@ -40,6 +48,9 @@ void config_dut_done(struct config_dut *dut)
 	}
 	free(dut->consoles);
 	free(dut->deploy_driver);
+	config_trees_done(&dut->trees);
+	free(dut);
+	return NULL;
 }
 
 /* ---- types ---- */
@@ -105,29 +116,34 @@ void config_read_types(struct config_loader *loader, const struct yaml_node *roo
 	}
 }
 
-/* The DUT's own keys over those of its type; NULL when memory ran out. */
-static const struct yaml_node *merge_type(struct config_loader *loader,
-					  const struct yaml_node *node)
+/* What a DUT's own keys lie over, or NULL. */
+static const struct yaml_node *find_type_of(const struct config_loader *loader,
+					    const struct yaml_node *node)
 {
 	const struct yaml_node *type = yaml_get(node, "type");
 	const struct yaml_node *below;
-	struct yaml_tree *tree = NULL;
 
 	if (!type || yaml_is_null(type))
-		return node;
+		return NULL;
 	if (type->kind != YAML_SCALAR) {
 		problems_add_at(loader->problems, type, "type", "type: needs the name of a type");
-		return node;
+		return NULL;
 	}
 	below = find_type(loader, type->text);
-	if (!below) {
+	if (!below)
 		problems_add_at(loader->problems, type, "type", "type: there is no type '%s'",
 				type->text);
-		return node;
-	}
-	if (below->kind != YAML_MAPPING)
-		return node;
-	if (yaml_merge(&tree, below, node) < 0 || config_keep_tree(loader, tree) < 0) {
+	return below && below->kind == YAML_MAPPING ? below : NULL;
+}
+
+/* The DUT's own keys over those of its type, as a copy; NULL when memory ran out. */
+static const struct yaml_node *merge_type(struct config_loader *loader,
+					  const struct yaml_node *node)
+{
+	const struct yaml_node *below = find_type_of(loader, node);
+	struct yaml_tree *tree = NULL;
+
+	if (yaml_merge(&tree, below, node) < 0 || config_keep_tree(loader->trees, tree) < 0) {
 		loader->out_of_memory = true;
 		return NULL;
 	}
@@ -177,6 +193,7 @@ static void read_dut(struct config_loader *loader, const struct yaml_node *node,
 {
 	struct config_section section;
 
+	loader->trees = &dut->trees;
 	dut->id = config_copy(loader, node->key);
 	dut->node = merge_type(loader, node);
 	if (!dut->node)
@@ -205,17 +222,20 @@ void config_read_duts(struct config_loader *loader, const struct yaml_node *root
 	if (!is_mapping(loader, root, root->key ? root->key : "a file of DUTs"))
 		return;
 	YAML_FOREACH(child, root) {
-		struct config_dut *duts;
+		struct config_dut **duts, *dut;
 
 		if (!config_is_name(loader, child))
 			continue;
-		duts = reallocarray(config->duts, config->n_duts + 1, sizeof(*duts));
-		if (!duts) {
+		duts = reallocarray(config->duts, config->n_duts + 1, sizeof(struct config_dut *));
+		dut = calloc(1, sizeof(*dut));
+		if (duts)
+			config->duts = duts;
+		if (!duts || !dut) {
+			free(dut);
 			loader->out_of_memory = true;
 			return;
 		}
-		config->duts = duts;
-		duts[config->n_duts] = (struct config_dut){ 0 };
-		read_dut(loader, child, &duts[config->n_duts++]);
+		duts[config->n_duts++] = config_dut_ref(dut);
+		read_dut(loader, child, dut);
 	}
 }

@@ -27,7 +27,8 @@ static const struct yaml_node *driver_keys(struct config_loader *loader,
 {
 	struct yaml_tree *tree = NULL;
 
-	if (yaml_copy_without(&tree, mapping, own) < 0 || config_keep_tree(loader, tree) < 0) {
+	if (yaml_copy_without(&tree, mapping, own) < 0 ||
+	    config_keep_tree(loader->trees, tree) < 0) {
 		loader->out_of_memory = true;
 		return NULL;
 	}

@@ -15,8 +15,6 @@ struct config_name {
 };
 
 struct config_private {
-	struct yaml_tree **trees;
-	size_t n_trees;
 	struct config_name *names; /* sorted */
 	size_t n_names;
 };
@@ -26,7 +24,9 @@ struct config_loader {
 	struct problems *problems;
 	const struct yaml_node **types; /* the mappings of types.d */
 	size_t n_types;
-	bool out_of_memory; /* said once, at the end */
+	struct config_trees files;  /* what was parsed: gone when all of it is read */
+	struct config_trees *trees; /* those of the DUT that is being read */
+	bool out_of_memory;	    /* said once, at the end */
 };
 
 /* A mapping that is being read; what is wrong in it is noted, what is absent keeps its default. */
@@ -93,8 +93,6 @@ void config_read_types(struct config_loader *loader, const struct yaml_node *roo
 /* Reads the DUTs of one file, or of `duts:` in dutd.yaml. */
 void config_read_duts(struct config_loader *loader, const struct yaml_node *root);
 
-void config_dut_done(struct config_dut *dut);
-
 /* Whether a node's key is a legal name; notes a problem if not. */
 bool config_is_name(struct config_loader *loader, const struct yaml_node *node);
 
@@ -105,5 +103,6 @@ void config_read_hardware(const struct config_section *section, struct config_du
 
 /* ---- config.c ---- */
 
-/* Keeps a tree for as long as the configuration lives; frees it when memory runs out. */
-int config_keep_tree(struct config_loader *loader, struct yaml_tree *tree);
+/* Keeps a tree with others; frees it when memory runs out. */
+int config_keep_tree(struct config_trees *trees, struct yaml_tree *tree);
+void config_trees_done(struct config_trees *trees);

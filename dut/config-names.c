@@ -19,7 +19,7 @@ static size_t count_names(const struct config *config)
 	size_t n = config->n_duts;
 
 	for (size_t i = 0; i < config->n_duts; i++)
-		for (char **alias = config->duts[i].aliases; alias && *alias; alias++)
+		for (char **alias = config->duts[i]->aliases; alias && *alias; alias++)
 			n++;
 	return n;
 }
@@ -64,8 +64,8 @@ void config_index_names(struct config_loader *loader)
 		return;
 	}
 	for (size_t i = 0; i < config->n_duts; i++)
-		if (config->duts[i].id && config->duts[i].node)
-			add_names(private->names, &private->n_names, &config->duts[i]);
+		if (config->duts[i]->id && config->duts[i]->node)
+			add_names(private->names, &private->n_names, config->duts[i]);
 	qsort(private->names, private->n_names, sizeof(*private->names), compare_by_name);
 	kept = private->names;
 	for (size_t i = 1; i < private->n_names; i++) {

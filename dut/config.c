@@ -16,7 +16,7 @@
 /*
  * dutd.yaml is read first, then the types, then the DUTs. What is wrong is noted and reading goes
  * on, so that a person sees all of it at once; a configuration with a problem is never returned.
- * Every tree is kept: nodes of it belong to the configuration.
+ * Each DUT gets copies of the nodes that are its own; the files' trees go at the end.
  */
 
 enum { USEC_PER_SEC = 1000000, MAX_CONNECTIONS = 100000 };
@@ -48,32 +48,34 @@ struct config *config_free(struct config *config)
 	free_texts(config->file_roots);
 	json_decref(config->variables);
 	for (size_t i = 0; i < config->n_duts; i++)
-		config_dut_done(&config->duts[i]);
+		config_dut_unref(config->duts[i]);
 	free(config->duts);
-	if (config->private) {
-		for (size_t i = 0; i < config->private->n_trees; i++)
-			(void)yaml_tree_free(config->private->trees[i]);
-		free(config->private->trees);
+	if (config->private)
 		free(config->private->names);
-		free(config->private);
-	}
+	free(config->private);
 	free(config);
 	return NULL;
 }
 
-int config_keep_tree(struct config_loader *loader, struct yaml_tree *tree)
+int config_keep_tree(struct config_trees *trees, struct yaml_tree *tree)
 {
-	struct config_private *private = loader->config->private;
-	struct yaml_tree **trees;
+	struct yaml_tree **items =
+		reallocarray(trees->items, trees->count + 1, sizeof(struct yaml_tree *));
 
-	trees = reallocarray(private->trees, private->n_trees + 1, sizeof(struct yaml_tree *));
-	if (!trees) {
+	if (!items) {
 		(void)yaml_tree_free(tree);
 		return -ENOMEM;
 	}
-	private->trees = trees;
-	trees[private->n_trees++] = tree;
+	trees->items = items;
+	items[trees->count++] = tree;
 	return 0;
+}
+
+void config_trees_done(struct config_trees *trees)
+{
+	for (size_t i = 0; i < trees->count; i++)
+		(void)yaml_tree_free(trees->items[i]);
+	free(trees->items);
 }
 
 /* ---- dutd.yaml ---- */
@@ -232,11 +234,11 @@ static int read_file(struct config_loader *loader, const char *path,
 	r = yaml_parse(&tree, path, text, length, &config_yaml_limits, loader->problems);
 	if (r == -EBADMSG)
 		return 0;
-	if (r < 0 || config_keep_tree(loader, take_ptr(tree)) < 0) {
+	if (r < 0 || config_keep_tree(&loader->files, take_ptr(tree)) < 0) {
 		loader->out_of_memory = true;
 		return 0;
 	}
-	*ret_root = yaml_root(loader->config->private->trees[loader->config->private->n_trees - 1]);
+	*ret_root = yaml_root(loader->files.items[loader->files.count - 1]);
 	return 0;
 }
 
@@ -404,6 +406,7 @@ int config_load(struct config **ret, const char *path, struct problems *problems
 		return error_oom(err);
 	r = load(&loader, path, err);
 	free(loader.types);
+	config_trees_done(&loader.files);
 	if (r < 0)
 		return r;
 	if (loader.out_of_memory)

@@ -20,12 +20,22 @@ enum after_job { AFTER_JOB_OFF, AFTER_JOB_ON, AFTER_JOB_LEAVE };
 struct config_console {
 	char *name;
 	char *driver;
-	char *dut_tty; /* or NULL */
-	const struct yaml_node
-		*keys; /* the mapping with the driver's keys, or NULL; lives with the config */
+	char *dut_tty;		      /* or NULL */
+	const struct yaml_node *keys; /* the mapping with the driver's keys, or NULL */
 };
 
+struct config_trees {
+	struct yaml_tree **items;
+	size_t count;
+};
+
+/*
+ * A DUT as the files had it at one time. It stands on its own: whoever uses what lies in it (a
+ * board, its outlet, its consoles) has a reference, and a newer configuration changes nothing of
+ * it.
+ */
 struct config_dut {
+	unsigned references; /* of the loop's thread alone, once it is loaded */
 	char *id;
 	char *description; /* or NULL */
 	char **aliases;	   /* ends with NULL */
@@ -45,7 +55,8 @@ struct config_dut {
 	char *deploy_driver; /* NULL: none */
 	const struct yaml_node *deploy_keys;
 
-	const struct yaml_node *node; /* merged */
+	const struct yaml_node *node; /* all of it, merged; the nodes know where they stood */
+	struct config_trees trees;    /* that the nodes above lie in */
 };
 
 struct config_limits {
@@ -65,10 +76,10 @@ struct config {
 	uint64_t overall_us, infra_teardown_us, daemon_us, executor_us; /* default timeouts */
 	struct config_limits limits;
 
-	struct config_dut *duts; /* dutd.yaml's, then those of the files in order */
+	struct config_dut **duts; /* dutd.yaml's, then those of the files in order */
 	size_t n_duts;
 
-	struct config_private *private; /* the trees that the nodes above lie in */
+	struct config_private *private;
 };
 
 /*
@@ -81,6 +92,9 @@ struct config {
 int config_load(struct config **ret, const char *path, struct problems *problems,
 		struct error *err);
 struct config *config_free(struct config *config);
+
+struct config_dut *config_dut_ref(struct config_dut *dut);
+struct config_dut *config_dut_unref(struct config_dut *dut);
 
 /* By name or alias, or NULL. */
 const struct config_dut *config_find_dut(const struct config *config, const char *id);

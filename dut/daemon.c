@@ -172,7 +172,7 @@ static int open_boards(struct daemon *daemon, struct error *err)
 {
 	for (size_t i = 0; i < daemon->config->n_duts; i++) {
 		struct board *board;
-		int r = board_new(&board, daemon, &daemon->config->duts[i], err);
+		int r = board_new(&board, daemon, daemon->config->duts[i], err);
 
 		if (r < 0)
 			return r;

@@ -45,6 +45,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(problems.items[i].text && problems.items[i].file);
 	problems_done(&problems);
 	for (size_t i = 0; config && i < config->n_duts; i++)
-		check_dut(config, &config->duts[i]);
+		check_dut(config, config->duts[i]);
 	return 0;
 }

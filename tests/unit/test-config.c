@@ -265,7 +265,7 @@ static void qemu_alone_stands_for_everything(void **state)
 	config = accept(*state);
 	assert_int_equal(config->n_duts, 1);
 	dut = config_find_dut(config, "the vm");
-	assert_ptr_equal(dut, &config->duts[0]);
+	assert_ptr_equal(dut, config->duts[0]);
 	assert_ptr_equal(config_find_dut(config, "vm-1"), dut);
 	assert_ptr_equal(config_find_dut(config, "de:ad"), dut);
 	assert_null(config_find_dut(config, "vm-2"));
@@ -337,15 +337,15 @@ static void power_console_and_deploy_may_be_written_out(void **state)
 		   "nothing:\n");
 	config = accept(*state);
 	assert_int_equal(config->n_duts, 3);
-	dut = &config->duts[0];
+	dut = config->duts[0];
 	assert_int_equal(dut->settle_us, 2000000);
 	assert_string_equal(dut->consoles[0].name, "serial");
 	assert_string_equal(dut->deploy_driver, "qemu");
-	assert_string_equal(config->duts[1].deploy_driver, "qemu");
-	assert_int_equal(config->duts[1].n_consoles, 0);
-	assert_string_equal(config->duts[2].id, "nothing");
-	assert_null(config->duts[2].power_driver);
-	assert_null(config->duts[2].aliases[0]);
+	assert_string_equal(config->duts[1]->deploy_driver, "qemu");
+	assert_int_equal(config->duts[1]->n_consoles, 0);
+	assert_string_equal(config->duts[2]->id, "nothing");
+	assert_null(config->duts[2]->power_driver);
+	assert_null(config->duts[2]->aliases[0]);
 }
 
 static void types_merge_deeply_and_keep_their_place(void **state)
@@ -366,12 +366,12 @@ static void types_merge_deeply_and_keep_their_place(void **state)
 		   "vm-1: {type: vm, qemu: ~, description: ~, sim: {script: x}}\n");
 	write_file(*state, "duts.d/x", "");
 	config = accept(*state);
-	dut = &config->duts[0];
+	dut = config->duts[0];
 	assert_string_equal(dut->id, "vm-1");
 	assert_string_equal(dut->power_driver, "sim");
 	assert_null(dut->description);
 	assert_string_equal(dut->tags[1], "old");
-	dut = &config->duts[1];
+	dut = config->duts[1];
 	assert_string_equal(dut->tags[0], "new");
 	assert_null(dut->tags[1]);
 	assert_string_equal(json_string_value(json_object_get(dut->variables, "a")), "type");
@@ -397,7 +397,7 @@ static void one_file_may_hold_all(void **state)
 	assert_int_equal(config->n_duts, 3);
 	assert_string_equal(config_find_dut(config, "vm-1")->consoles[0].dut_tty, "ttyAMA0");
 	assert_string_equal(config_find_dut(config, "sim-1")->power_driver, "sim");
-	assert_string_equal(config->duts[2].id, "vm-2");
+	assert_string_equal(config->duts[2]->id, "vm-2");
 	write_file(*state, "duts.d/a.yaml", "vm-1: {type: vm}\n");
 	refuse(*state, "duts.d/a.yaml:1:1: the name 'vm-1' stands already at dutd.yaml:3:3\n");
 	refuse_root(*state, "duts: [a]\ntypes: x\n",
@@ -415,9 +415,9 @@ static void on_and_off_may_be_booleans(void **state)
 		   "a: {qemu: {after_job: true, at_start: false}}\n"
 		   "b: {qemu: {after_job: no}}\n");
 	config = accept(*state);
-	assert_int_equal(config->duts[0].after_job, AFTER_JOB_ON);
-	assert_true(config->duts[0].off_at_start);
-	assert_int_equal(config->duts[1].after_job, AFTER_JOB_OFF);
+	assert_int_equal(config->duts[0]->after_job, AFTER_JOB_ON);
+	assert_true(config->duts[0]->off_at_start);
+	assert_int_equal(config->duts[1]->after_job, AFTER_JOB_OFF);
 }
 
 static void a_missing_file_is_no_problem_of_its_content(void **state)
