@@ -20,9 +20,10 @@ enum {
 	HTTP_MIN_PACE = 16384,	/* bytes of a body in each idle_timeout_s */
 };
 
-/* Bytes of a refused body that are read and dropped, so that its sender comes to read the answer.
- */
-#define HTTP_MAX_DROPPED (64ULL << 20)
+/* Bytes of a refused body that are read and dropped, so that its sender comes to read the answer;
+ * and of one whose sender nobody knows. */
+#define HTTP_MAX_DROPPED	  (64ULL << 20)
+#define HTTP_MAX_DROPPED_STRANGER (256ULL << 10)
 
 struct http_server {
 	struct http_config config; /* listen_fd: -1 when it does not listen any more */
@@ -91,6 +92,9 @@ struct http_request {
 	struct http_upload *uploads; /* one for each of route->parts */
 	struct MHD_PostProcessor *form;
 	uint64_t dropped; /* bytes of a refused body */
+	bool stranger;	  /* http_request_distrust() */
+	void *context;
+	void (*free_context)(void *context);
 	uint64_t held_bytes;
 	bool has_body;
 	uint64_t pace_since_us, pace_bytes; /* of the body */
@@ -166,6 +170,15 @@ bool http_limits_admit(struct http_connection *connection);
 
 /* Replies to the request of a connection that has no place. */
 void http_limits_refuse(struct http_request *request);
+
+/* Says who a new connection's peer is, as far as the socket tells. */
+void http_limits_name_peer(struct http_peer *peer, int fd);
+
+/* How much of a refused body is read for nothing. */
+static inline uint64_t http_max_dropped(const struct http_request *request)
+{
+	return request->stranger ? HTTP_MAX_DROPPED_STRANGER : HTTP_MAX_DROPPED;
+}
 
 /* Whether the route has room for one more; else it is answered. */
 bool http_limits_admit_request(struct http_request *request);

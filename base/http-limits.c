@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+#include <arpa/inet.h>
+#include <endian.h>
 #include <inttypes.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -51,15 +56,60 @@ static void end_connection(struct http_connection *connection)
 	(void)shutdown(connection->fd, SHUT_RDWR);
 }
 
+/* ---- who ---- */
+
+/* What tells users of TCP from those of the unix socket, whose number is their uid. */
+static const uint64_t USER_OF_IPV4 = UINT64_C(1) << 32, USER_OF_IPV6 = UINT64_C(1) << 63;
+
+/* A client by IPv6 has as many addresses as it likes in its /64. */
+static void name_address(struct http_peer *peer, const struct sockaddr_storage *address)
+{
+	const struct sockaddr_in *ipv4 = (const struct sockaddr_in *)address;
+	const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)address;
+	uint64_t prefix;
+
+	if (address->ss_family == AF_INET) {
+		(void)inet_ntop(AF_INET, &ipv4->sin_addr, peer->address, sizeof(peer->address));
+		peer->user = USER_OF_IPV4 | ntohl(ipv4->sin_addr.s_addr);
+	} else {
+		(void)inet_ntop(AF_INET6, &ipv6->sin6_addr, peer->address, sizeof(peer->address));
+		memcpy(&prefix, &ipv6->sin6_addr, sizeof(prefix));
+		peer->user = USER_OF_IPV6 | be64toh(prefix);
+	}
+	(void)snprintf(peer->user_name, sizeof(peer->user_name), "the client at %s", peer->address);
+}
+
+void http_limits_name_peer(struct http_peer *peer, int fd)
+{
+	struct ucred credentials = { .pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1 };
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+	socklen_t length = sizeof(address);
+
+	(void)getpeername(fd, (struct sockaddr *)&address, &length);
+	*peer = (struct http_peer){ .uid = (uid_t)-1, .gid = (gid_t)-1 };
+	if (address.ss_family == AF_INET || address.ss_family == AF_INET6) {
+		name_address(peer, &address);
+		return;
+	}
+	length = sizeof(credentials);
+	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length);
+	peer->pid = credentials.pid;
+	peer->uid = credentials.uid;
+	peer->gid = credentials.gid;
+	peer->user = credentials.uid;
+	(void)snprintf(peer->user_name, sizeof(peer->user_name), "the user with uid %u",
+		       (unsigned)credentials.uid);
+}
+
 /* ---- places ---- */
 
 enum class { CLASS_ALL, CLASS_USER, CLASS_REFUSED };
 
-static bool is_of(const struct http_connection *connection, enum class class, uid_t uid)
+static bool is_of(const struct http_connection *connection, enum class class, uint64_t user)
 {
 	if (connection->leaving || (connection->refused > 0) != (class == CLASS_REFUSED))
 		return false;
-	return class != CLASS_USER || connection->peer.uid == uid;
+	return class != CLASS_USER || connection->peer.user == user;
 }
 
 static unsigned count(const struct http_connection *besides, enum class class)
@@ -68,7 +118,7 @@ static unsigned count(const struct http_connection *besides, enum class class)
 
 	LIST_FOREACH(link, &besides->server->connections)
 		n += connection_at(link) != besides &&
-		     is_of(connection_at(link), class, besides->peer.uid);
+		     is_of(connection_at(link), class, besides->peer.user);
 	return n;
 }
 
@@ -80,7 +130,7 @@ static bool evict(const struct http_connection *besides, enum class class)
 	LIST_FOREACH(link, &besides->server->connections) {
 		struct http_connection *other = connection_at(link);
 
-		if (other != besides && is_idle(other) && is_of(other, class, besides->peer.uid) &&
+		if (other != besides && is_idle(other) && is_of(other, class, besides->peer.user) &&
 		    (!oldest || other->head_since_us < oldest->head_since_us))
 			oldest = other;
 	}
@@ -119,6 +169,21 @@ bool http_limits_admit(struct http_connection *connection)
 	return true;
 }
 
+void http_request_set_user(struct http_request *request, uint64_t user, const char *name)
+{
+	struct http_connection *connection = request->connection;
+	unsigned max = connection->server->config.max_user_connections;
+
+	if (connection->peer.user == user)
+		return;
+	connection->peer.user = user;
+	(void)snprintf(connection->peer.user_name, sizeof(connection->peer.user_name), "%s", name);
+	if (max == 0 || count(connection, CLASS_USER) < max || evict(connection, CLASS_USER))
+		return;
+	connection->refused = MHD_HTTP_TOO_MANY_REQUESTS;
+	http_limits_refuse(request);
+}
+
 bool http_limits_accepts(const struct http_server *server)
 {
 	return server->n_leaving < MAX_LEAVING;
@@ -138,10 +203,9 @@ void http_limits_refuse(struct http_request *request)
 	http_reply_header(request, MHD_HTTP_HEADER_CONNECTION, "close");
 	if (connection->refused == MHD_HTTP_TOO_MANY_REQUESTS)
 		http_reply_error(request, connection->refused,
-				 "the user with uid %u has %u connections, none of them idle, "
-				 "which is the limit (%s is %u, and one user gets no more than "
-				 "this)",
-				 (unsigned)connection->peer.uid, config->max_user_connections,
+				 "%s has %u connections, none of them idle, which is the limit (%s "
+				 "is %u, and one user gets no more than this)",
+				 connection->peer.user_name, config->max_user_connections,
 				 config->connections_limit, config->max_connections);
 	else
 		http_reply_error(request, connection->refused,
@@ -164,17 +228,18 @@ bool http_limits_admit_request(struct http_request *request)
 		if (other == connection || !other->request || other->request->route != route)
 			continue;
 		all++;
-		of_user += other->peer.uid == connection->peer.uid;
+		of_user += other->peer.user == connection->peer.user;
 	}
 	if (all >= route->max_active)
 		http_reply_error(request, MHD_HTTP_TOO_MANY_REQUESTS,
 				 "%u requests to %s are being handled, which is the limit", all,
 				 route->path);
 	else if (of_user >= (route->max_active + 1) / 2)
-		http_reply_error(request, MHD_HTTP_TOO_MANY_REQUESTS,
-				 "%u requests to %s of the user with uid %u are being handled, "
-				 "which is the limit for one user",
-				 of_user, route->path, (unsigned)connection->peer.uid);
+		http_reply_error(
+			request, MHD_HTTP_TOO_MANY_REQUESTS,
+			"%u requests to %s of %s are being handled, which is the limit for "
+			"one user",
+			of_user, route->path, connection->peer.user_name);
 	return !request->answered;
 }
 

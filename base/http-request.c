@@ -126,6 +126,8 @@ struct http_request *http_request_free(struct http_request *request)
 		request->failed_done(request->failed_data);
 	if (request->response)
 		MHD_destroy_response(request->response);
+	if (request->free_context)
+		request->free_context(request->context);
 	http_reply_forget(request);
 	http_body_free(request);
 	http_limits_release(request);
@@ -303,6 +305,28 @@ const char *http_request_header(const struct http_request *request, const char *
 const struct http_peer *http_request_peer(const struct http_request *request)
 {
 	return &request->connection->peer;
+}
+
+unsigned http_request_tag(const struct http_request *request)
+{
+	return request->route ? request->route->tag : 0;
+}
+
+void http_request_distrust(struct http_request *request)
+{
+	request->stranger = true;
+}
+
+void http_request_set_context(struct http_request *request, void *context,
+			      void (*free_context)(void *context))
+{
+	request->context = context;
+	request->free_context = free_context;
+}
+
+void *http_request_context(const struct http_request *request)
+{
+	return request->context;
 }
 
 void http_request_on_gone(struct http_request *request, void (*gone)(void *data), void *data)

@@ -97,16 +97,13 @@ void http_connection_suspend(struct http_connection *connection)
 static int connection_new(struct http_connection **ret, struct http_server *server, int fd)
 {
 	struct http_connection *connection = calloc(1, sizeof(*connection));
-	struct ucred peer = { .pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1 };
-	socklen_t length = sizeof(peer);
 
 	if (!connection)
 		return -ENOMEM;
 	list_init(&connection->link);
 	connection->server = server;
 	connection->fd = fd;
-	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);
-	connection->peer = (struct http_peer){ peer.pid, peer.uid, peer.gid };
+	http_limits_name_peer(&connection->peer, fd);
 	list_append(&server->connections, &connection->link);
 	*ret = connection;
 	return 0;
@@ -251,22 +248,26 @@ static bool must_answer_now(const struct http_request *request)
 		return false;
 	if (expect && strcasecmp(expect, "100-continue") == 0)
 		return true;
-	return length != UINT64_MAX && length > HTTP_MAX_DROPPED;
+	return length != UINT64_MAX && length > http_max_dropped(request);
 }
 
 static enum MHD_Result begin(struct http_request *request, const char *method)
 {
-	const struct http_server *server = request->connection->server;
+	const struct http_config *config = &request->connection->server->config;
 	uint64_t length;
 
 	request->begun = true;
 	request->method = method;
 	if (request->connection->refused)
 		http_limits_refuse(request);
-	else
+	else if (config->identify)
+		config->identify(request, config->data);
+	if (!request->answered)
 		http_request_route(request);
+	if (!request->answered && config->admit)
+		config->admit(request, config->data);
 	if (!request->answered && http_limits_admit_request(request) && request->route->admit)
-		request->route->admit(request, server->config.data);
+		request->route->admit(request, config->data);
 	if (!request->answered && !request->broken)
 		http_body_begin(request);
 	if (http_request_has_body(request, &length))
@@ -284,11 +285,19 @@ static enum MHD_Result add(struct http_request *request, const char *data, size_
 		return go_on(request);
 	}
 	request->dropped += size;
-	if (request->dropped > HTTP_MAX_DROPPED) {
+	if (request->dropped > http_max_dropped(request)) {
 		http_reply_raw(request);
 		return MHD_NO;
 	}
 	return go_on(request);
+}
+
+static void handle(struct http_request *request, const struct http_config *config)
+{
+	if (config->gate)
+		config->gate(request, request->route->handle, config->data);
+	else
+		request->route->handle(request, config->data);
 }
 
 /* The whole request is there. Runs again after each time that the connection has slept. */
@@ -301,7 +310,7 @@ static enum MHD_Result finish(struct http_request *request)
 		if (!request->answered)
 			http_body_end(request);
 		if (!request->answered && !request->broken)
-			request->route->handle(request, connection->server->config.data);
+			handle(request, &connection->server->config);
 	}
 	if (go_on(request) == MHD_NO)
 		return MHD_NO;

@@ -24,11 +24,18 @@ struct http_server;
 struct http_request;
 struct http_stream;
 
-/* Who is at the other end of the unix socket; SO_PEERCRED of unix(7). */
+enum { HTTP_ADDRESS_SIZE = 64, HTTP_USER_SIZE = 96 };
+
+/* Who is at the other end. */
 struct http_peer {
+	/* Of the unix socket, SO_PEERCRED of unix(7); -1: by TCP. */
 	pid_t pid;
 	uid_t uid;
 	gid_t gid;
+	char address[HTTP_ADDRESS_SIZE]; /* by TCP: "192.0.2.1"; empty: the unix socket */
+	uint64_t user;			 /* whose limits count: of a uid, an address, or what
+					    http_request_set_user() said */
+	char user_name[HTTP_USER_SIZE];	 /* for texts: "the user with uid 0" */
 };
 
 typedef void (*http_handler_fn)(struct http_request *request, void *data);
@@ -52,6 +59,7 @@ struct http_route {
 		*parts;	     /* ends with a name of NULL; NULL: the body is taken as it is */
 	unsigned max_active; /* requests of this route at once, from their heads on, half of them of
 				one user; more get 429. 0: no limit */
+	unsigned tag;	     /* the owner's own: http_request_tag() */
 };
 
 struct http_config {
@@ -59,7 +67,14 @@ struct http_config {
 	int listen_fd;			 /* bound and listening; taken over, also on failure */
 	const struct http_route *routes; /* ends with a path of NULL */
 	void *data;			 /* for the handlers */
-	size_t max_body_bytes;		 /* of a body that is no form */
+	/* Sees the head of each request before its route is known; refuses by replying. Or NULL. */
+	http_handler_fn identify;
+	/* The same when the route is known, before the body comes. Or NULL. */
+	http_handler_fn admit;
+	/* Stands before the routes' handlers: calls handle(request, data), at once or later, or
+	 * replies itself. NULL: they are called. */
+	void (*gate)(struct http_request *request, http_handler_fn handle, void *data);
+	size_t max_body_bytes; /* of a body that is no form */
 	unsigned max_connections;
 	unsigned max_user_connections; /* of one uid; 0: no limit */
 	unsigned reserved_connections; /* beyond both, of root and of this process's own user */
@@ -90,11 +105,26 @@ const char *http_request_argument(const struct http_request *request, const char
 const char *http_request_query(const struct http_request *request, const char *name);
 const char *http_request_header(const struct http_request *request, const char *name);
 const struct http_peer *http_request_peer(const struct http_request *request);
+unsigned http_request_tag(const struct http_request *request); /* of its route; 0: none */
 const char *http_request_body(const struct http_request *request, size_t *ret_length);
 const char *http_request_part(const struct http_request *request, const char *name,
 			      size_t *ret_length);
 int http_request_part_fd(const struct http_request *request,
 			 const char *name); /* borrowed, or -1 */
+
+/*
+ * From identify(): who it is that asks, for the limits and their texts. It holds for the whole
+ * connection. Replies when that user has too many connections.
+ */
+void http_request_set_user(struct http_request *request, uint64_t user, const char *name);
+
+/* From identify(), which is about to refuse: not much of the body is read for that. */
+void http_request_distrust(struct http_request *request);
+
+/* What the owner keeps with the request; freed with it. */
+void http_request_set_context(struct http_request *request, void *context,
+			      void (*free_context)(void *context));
+void *http_request_context(const struct http_request *request);
 
 /*
  * For a handler that answers later: gone(data) runs once if the client leaves, or the server is

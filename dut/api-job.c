@@ -10,7 +10,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "dut/access.h"
 #include "dut/api.h"
+#include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/metadata.h"
@@ -82,7 +84,7 @@ struct waiter {
 	struct list link; /* daemon.waiters */
 	struct http_request *request;
 	const struct job *job;
-	uid_t uid;
+	uint64_t user; /* http_peer.user */
 	sd_event_source *timer;
 };
 
@@ -116,27 +118,26 @@ static int wait_for_end(struct http_request *request, struct daemon *daemon, con
 			uint64_t seconds, struct error *err)
 {
 	struct waiter *waiter;
-	uid_t uid = http_request_peer(request)->uid;
+	const struct http_peer *peer = http_request_peer(request);
 	unsigned count = 0, of_user = 0;
 	int r;
 
 	LIST_FOREACH(link, &daemon->waiters) {
 		count++;
-		of_user += CONTAINER_OF(link, struct waiter, link)->uid == uid;
+		of_user += CONTAINER_OF(link, struct waiter, link)->user == peer->user;
 	}
 	if (count >= MAX_WAITERS)
 		return error_set(err, -EAGAIN, "%d wait already, which is the limit", MAX_WAITERS);
 	if (of_user >= MAX_WAITERS / 2)
 		return error_set(err, -EAGAIN,
-				 "%u requests of the user with uid %u wait already, which is the "
-				 "limit for one user",
-				 of_user, (unsigned)uid);
+				 "%u requests of %s wait already, which is the limit for one user",
+				 of_user, peer->user_name);
 	waiter = calloc(1, sizeof(*waiter));
 	if (!waiter)
 		return error_oom(err);
 	waiter->request = request;
 	waiter->job = job;
-	waiter->uid = uid;
+	waiter->user = peer->user;
 	list_append(&daemon->waiters, &waiter->link);
 	r = sd_event_add_time_relative(daemon->event, &waiter->timer, CLOCK_BOOTTIME,
 				       seconds * 1000000, 0, on_wait_over, waiter);
@@ -327,7 +328,7 @@ static void cancel(struct http_request *request, struct daemon *daemon, struct j
 {
 	json_auto_t *body = NULL;
 	struct cancel_call *call;
-	char name[API_NAME_SIZE];
+	struct access_identity who;
 	struct error err;
 	const char *why = NULL;
 	int r;
@@ -337,26 +338,24 @@ static void cancel(struct http_request *request, struct daemon *daemon, struct j
 				 job_status_name(job->status));
 		return;
 	}
-	if (http_request_peer(request)->uid != job->owner_uid &&
-	    !api_peer_is_admin(daemon, request)) {
-		http_reply_error(request, 403,
-				 "job %" PRIu64 " belongs to %s: to cancel it needs the role admin",
-				 job->id, job->owner);
+	access_identify(daemon, request, &who);
+	if (!access_owns(&who, job->owner, job->owner_uid) &&
+	    !access_need(request, &who, ACCESS_ADMIN, "job %" PRIu64 " belongs to %s: to cancel it",
+			 job->id, job->owner))
 		return;
-	}
 	r = read_why(request, &body, &why, &err);
 	if (r < 0) {
 		http_reply_error(request, api_status(r), "%s", err.text);
 		return;
 	}
-	api_peer_name(daemon, request, name);
 	call = malloc(sizeof(*call));
 	if (!call) {
 		http_reply_error(request, 500, "out of memory");
 		return;
 	}
 	*call = (struct cancel_call){ .daemon = daemon, .request = request, .id = job->id };
-	api_cancel_job(daemon, job, name, why);
+	api_cancel_job(daemon, job, who.name, why);
+	audit_note(daemon, &who, job->dut, job->id, "cancel", why ? "%s" : NULL, why);
 	r = daemon_commit(daemon, job, on_cancel_committed, call, &err);
 	if (r < 0) {
 		http_reply_error(request, api_status(r), "%s", err.text);

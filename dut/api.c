@@ -12,6 +12,7 @@
 #include "base/attr.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "dut/access.h"
 #include "dut/daemon.h"
 #include "dut/jobuser.h"
 #include "dut/submit.h"
@@ -52,88 +53,6 @@ bool api_is_one_of(const char *word, const char *const *words)
 	return false;
 }
 
-/* ---- who asks ---- */
-
-/* A request that waits for the name of its peer. */
-struct named_call {
-	struct daemon *daemon;
-	struct http_request *request;
-	http_handler_fn handle;
-};
-
-static void on_unnamed_gone(void *data)
-{
-	struct named_call *call = data;
-
-	users_forget(call->daemon->users, call);
-	free(call);
-}
-
-static void on_named(void *data)
-{
-	struct named_call call = *(struct named_call *)data;
-
-	free(data);
-	http_request_on_gone(call.request, NULL, NULL);
-	call.handle(call.request, call.daemon);
-}
-
-/* Handles a request when its peer's name is known, or will not be. */
-static void with_name(struct http_request *request, struct daemon *daemon, http_handler_fn handle)
-{
-	uid_t uid = http_request_peer(request)->uid;
-	char name[API_NAME_SIZE];
-	struct named_call *call;
-
-	if (users_name(daemon->users, uid, name)) {
-		handle(request, daemon);
-		return;
-	}
-	call = malloc(sizeof(*call));
-	if (call)
-		*call = (struct named_call){ daemon, request, handle };
-	/* Without a look-up uid:N has to do. */
-	if (!call || users_ask(daemon->users, uid, on_named, call, NULL) < 0) {
-		free(call);
-		handle(request, daemon);
-		return;
-	}
-	http_request_on_gone(request, on_unnamed_gone, call);
-}
-
-static void named_submit(struct http_request *request, void *data)
-{
-	with_name(request, data, submit_handle);
-}
-
-static void named_job_cancel(struct http_request *request, void *data)
-{
-	with_name(request, data, api_job_cancel);
-}
-
-static void named_dut_cancel(struct http_request *request, void *data)
-{
-	with_name(request, data, api_dut_cancel);
-}
-
-void api_peer_name(const struct daemon *daemon, const struct http_request *request,
-		   char name[static API_NAME_SIZE])
-{
-	(void)users_name(daemon->users, http_request_peer(request)->uid, name);
-}
-
-bool api_peer_is_admin(const struct daemon *daemon, const struct http_request *request)
-{
-	uid_t uid = http_request_peer(request)->uid;
-	char name[API_NAME_SIZE];
-
-	if (uid == 0 || uid == geteuid())
-		return true;
-	api_peer_name(daemon, request, name);
-	return daemon->config->admins &&
-	       api_is_one_of(name, (const char *const *)daemon->config->admins);
-}
-
 static void api_root_status(struct http_request *request, void *data)
 {
 	const struct daemon *daemon = data;
@@ -159,18 +78,18 @@ static struct http_route routes[] = {
 	{ .method = "GET", .path = "/api/v1/dut/{id}/power", .handle = api_power_get },
 	{ .method = "PUT", .path = "/api/v1/dut/{id}/power", .handle = api_power_put },
 	{ .method = "GET", .path = "/api/v1/dut/{id}/console", .handle = api_console },
-	{ .method = "POST", .path = "/api/v1/dut/{id}/cancel_job", .handle = named_dut_cancel },
+	{ .method = "POST", .path = "/api/v1/dut/{id}/cancel_job", .handle = api_dut_cancel },
 	{ .method = "GET", .path = "/api/v1/jobs", .handle = api_jobs },
 	{ .method = "POST",
 	  .path = "/api/v1/jobs",
-	  .handle = named_submit,
+	  .handle = submit_handle,
 	  .admit = submit_admit,
 	  .max_active = SUBMIT_MAX },
 	{ .method = "GET", .path = "/api/v1/jobs/{id}", .handle = api_job },
 	{ .method = "GET", .path = "/api/v1/jobs/{id}/log", .handle = api_job_log },
 	{ .method = "GET", .path = "/api/v1/jobs/{id}/events", .handle = api_job_events },
 	{ .method = "GET", .path = "/api/v1/jobs/{id}/results", .handle = api_job_results },
-	{ .method = "POST", .path = "/api/v1/jobs/{id}/cancel", .handle = named_job_cancel },
+	{ .method = "POST", .path = "/api/v1/jobs/{id}/cancel", .handle = api_job_cancel },
 	{ .path = NULL },
 };
 
@@ -204,6 +123,9 @@ int api_start(struct http_server **ret, struct daemon *daemon, int listen_fd, st
 		.listen_fd = listen_fd,
 		.routes = routes,
 		.data = daemon,
+		.identify = access_on_head,
+		.admit = access_on_route,
+		.gate = access_on_request,
 		.max_body_bytes = MAX_BODY,
 		.max_connections = connections,
 		.max_user_connections = (connections + 1) / 2,
@@ -217,7 +139,7 @@ int api_start(struct http_server **ret, struct daemon *daemon, int listen_fd, st
 
 	submit_set_limits(daemon->config->limits.job_file, daemon->config->limits.bucket);
 	for (struct http_route *route = routes; route->path; route++)
-		if (route->handle == named_submit)
+		if (route->handle == submit_handle)
 			route->parts = submit_parts;
 	return http_server_new(ret, &config, err);
 }

@@ -5,28 +5,17 @@
 
 #include "base/error.h"
 #include "base/http.h"
-#include "dut/users.h"
 
 /* The HTTP API, dutd-api(7): routes become calls, errno becomes a status. */
 
 struct daemon;
 struct job;
 
-enum { API_NAME_SIZE = USERS_NAME_SIZE };
-
 int api_start(struct http_server **ret, struct daemon *daemon, int listen_fd, struct error *err);
 struct http_server *api_stop(struct http_server *server);
 
 /* The HTTP status for a negative errno, by the one table. */
 unsigned api_status(int r);
-
-/* The peer's user name, or uid:N. Handlers that ask run when it is
- * known, or cannot be had in time. */
-void api_peer_name(const struct daemon *daemon, const struct http_request *request,
-		   char name[static API_NAME_SIZE]);
-
-/* Root, dutd's own user, and api.admins. */
-bool api_peer_is_admin(const struct daemon *daemon, const struct http_request *request);
 
 bool api_is_one_of(const char *word, const char *const *words);
 

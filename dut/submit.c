@@ -14,7 +14,9 @@
 #include "base/log.h"
 #include "base/space.h"
 #include "base/text.h"
+#include "dut/access.h"
 #include "dut/api.h"
+#include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/jobdir.h"
@@ -35,8 +37,8 @@ struct submission {
 	struct daemon *daemon;
 	struct http_request *request; /* NULL when the client has left */
 	json_t *metadata, *result;    /* as sent; as validated */
-	char owner[API_NAME_SIZE];
-	uid_t owner_uid;
+	struct access_identity owner;
+	uint64_t user; /* http_peer.user */
 	struct validator *validator;
 	bool unchecked;		/* waits for its turn to be checked */
 	sd_event_source *timer; /* while it waits for a board that settles */
@@ -140,6 +142,8 @@ static void on_started(int r, const char *reason, void *data)
 		refuse(submission, 500, json_pack("{s:s, s:s}", "id", id, "dut", job->dut), text);
 		return;
 	}
+	audit_note(submission->daemon, &submission->owner, job->dut, job->id, "submit", "%s",
+		   job->name);
 	if (submission->request) {
 		http_reply_json(submission->request, 201,
 				json_pack("{s:i, s:s, s:s, s:s, s:n, s:n}", "version", 1, "id", id,
@@ -147,7 +151,7 @@ static void on_started(int r, const char *reason, void *data)
 					  "place", "error_msg"));
 	} else {
 		/* Nobody knows the id of this job. */
-		api_cancel_job(submission->daemon, submission->job, submission->owner,
+		api_cancel_job(submission->daemon, submission->job, submission->owner.name,
 			       "the submitter left before it was answered");
 		board_cancel_job(submission->board);
 	}
@@ -203,7 +207,7 @@ static int begin_job(struct submission *submission, struct board *board, struct 
 		    name       ? name
 		    : own_name ? own_name
 			       : "untitled",
-		    submission->owner, submission->owner_uid, board->config->id, err);
+		    submission->owner.name, submission->owner.uid, board->config->id, err);
 	if (r < 0)
 		return r;
 	submission->job->preparing = true;
@@ -404,7 +408,7 @@ static int start_check(struct submission *submission, struct error *err)
 }
 
 /* Whether a check may begin: they take seconds of a processor each. */
-static bool may_check(const struct daemon *daemon, uid_t uid)
+static bool may_check(const struct daemon *daemon, uint64_t user)
 {
 	unsigned all = 0, of_user = 0;
 
@@ -412,7 +416,7 @@ static bool may_check(const struct daemon *daemon, uid_t uid)
 		const struct submission *other = CONTAINER_OF(link, struct submission, link);
 
 		all += other->validator != NULL;
-		of_user += other->validator && other->owner_uid == uid;
+		of_user += other->validator && other->user == user;
 	}
 	return all < MAX_CHECKS && of_user < MAX_CHECKS / 2;
 }
@@ -425,7 +429,7 @@ static void start_checks(struct daemon *daemon)
 		struct error err;
 		int r;
 
-		if (!submission->unchecked || !may_check(daemon, submission->owner_uid))
+		if (!submission->unchecked || !may_check(daemon, submission->user))
 			continue;
 		submission->unchecked = false;
 		r = start_check(submission, &err);
@@ -501,7 +505,6 @@ void submit_admit(struct http_request *request, void *data)
 void submit_handle(struct http_request *request, void *data)
 {
 	struct daemon *daemon = data;
-	const struct http_peer *peer = http_request_peer(request);
 	struct submission *submission;
 	struct error err;
 	const char *text;
@@ -525,8 +528,8 @@ void submit_handle(struct http_request *request, void *data)
 	}
 	submission->daemon = daemon;
 	submission->request = request;
-	submission->owner_uid = peer->uid;
-	api_peer_name(daemon, request, submission->owner);
+	submission->user = http_request_peer(request)->user;
+	access_identify(daemon, request, &submission->owner);
 	list_append(&daemon->submissions, &submission->link);
 	http_request_on_gone(request, on_gone, submission);
 

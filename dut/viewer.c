@@ -17,7 +17,7 @@ struct viewer {
 	struct list link; /* viewers.list */
 	struct viewers *viewers;
 	struct http_stream *stream;
-	uid_t uid; /* whose it is */
+	uint64_t user; /* whose it is: http_peer.user */
 
 	/* a console */
 	const struct history *history;
@@ -100,34 +100,34 @@ static ssize_t read_file(void *data, char *buffer, size_t size)
 }
 
 /* One user does not shut out the others. */
-static int check_room(const struct viewers *viewers, uid_t uid, struct error *err)
+static int check_room(const struct viewers *viewers, const struct http_peer *peer,
+		      struct error *err)
 {
 	unsigned of_user = 0;
 
 	LIST_FOREACH(link, &viewers->list)
-		of_user += CONTAINER_OF(link, struct viewer, link)->uid == uid;
+		of_user += CONTAINER_OF(link, struct viewer, link)->user == peer->user;
 	if (viewers->count >= viewers->max)
 		return error_set(err, -EAGAIN, "there are %u viewers already, which is the limit",
 				 viewers->max);
 	if (of_user >= (viewers->max + 1) / 2)
 		return error_set(err, -EAGAIN,
-				 "the user with uid %u has %u viewers already, which is the limit "
-				 "for one user",
-				 (unsigned)uid, of_user);
+				 "%s has %u viewers already, which is the limit for one user",
+				 peer->user_name, of_user);
 	return 0;
 }
 
 static int add(struct viewers *viewers, struct viewer *viewer, struct http_request *request,
 	       const char *content_type, const struct http_source *source, struct error *err)
 {
-	uid_t uid = http_request_peer(request)->uid;
-	int r = check_room(viewers, uid, err);
+	const struct http_peer *peer = http_request_peer(request);
+	int r = check_room(viewers, peer, err);
 
 	if (r < 0) {
 		free(viewer);
 		return r;
 	}
-	viewer->uid = uid;
+	viewer->user = peer->user;
 	viewer->viewers = viewers;
 	viewers->count++;
 	list_append(&viewers->list, &viewer->link);

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+#include "dut/access.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/attr.h"
+#include "dut/daemon.h"
+
+static const char *const role_names[ACCESS_ROLES] = {
+	[ACCESS_NOBODY] = "none",
+	[ACCESS_VIEW] = "view",
+	[ACCESS_USE] = "use",
+	[ACCESS_ADMIN] = "admin",
+};
+
+const char *access_role_name(enum access_role role)
+{
+	return role_names[role];
+}
+
+int access_role_from_name(enum access_role *ret, const char *word)
+{
+	for (enum access_role role = ACCESS_VIEW; role < ACCESS_ROLES; role++)
+		if (strcmp(role_names[role], word) == 0) {
+			*ret = role;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* ---- who it is ---- */
+
+static bool is_admin(const struct daemon *daemon, uid_t uid, const char *name)
+{
+	char *const *admins = daemon->config->admins;
+
+	if (uid == 0 || uid == geteuid())
+		return true;
+	for (; admins && *admins; admins++)
+		if (strcmp(name, *admins) == 0)
+			return true;
+	return false;
+}
+
+/* False while a better name than uid:N can still be had. */
+static bool identify_user(const struct daemon *daemon, uid_t uid, struct access_identity *ret)
+{
+	bool known;
+
+	*ret = (struct access_identity){ .uid = uid, .from = "unix" };
+	known = users_name(daemon->users, uid, ret->name);
+	ret->role = is_admin(daemon, uid, ret->name) ? ACCESS_ADMIN : ACCESS_USE;
+	return known;
+}
+
+void access_identify(const struct daemon *daemon, const struct http_request *request,
+		     struct access_identity *ret)
+{
+	(void)identify_user(daemon, http_request_peer(request)->uid, ret);
+}
+
+void access_identify_dutd(struct access_identity *ret, const char *from)
+{
+	*ret = (struct access_identity){ .name = "dutd", .uid = geteuid(), .role = ACCESS_ADMIN };
+	(void)snprintf(ret->from, sizeof(ret->from), "%s", from);
+}
+
+bool access_owns(const struct access_identity *who, const char *owner, uid_t owner_uid)
+{
+	if (who->uid != owner_uid)
+		return false;
+	/* All tokens have this one. */
+	return who->uid != (uid_t)-1 || strcmp(who->name, owner) == 0;
+}
+
+/* ---- what he may ---- */
+
+static void refuse(struct http_request *request, const struct access_identity *who,
+		   enum access_role role, const char *what)
+{
+	http_reply_error(request, 403,
+			 "%s needs the role %s; you are %s with the role %s (from %s)", what,
+			 access_role_name(role), who->name, access_role_name(who->role),
+			 who->uid == (uid_t)-1 ? who->from : "the unix socket");
+}
+
+bool access_need(struct http_request *request, const struct access_identity *who,
+		 enum access_role role, const char *format, ...)
+{
+	char what[512];
+	va_list arguments;
+
+	if (who->role >= role)
+		return true;
+	va_start(arguments, format);
+	(void)vsnprintf(what, sizeof(what), format, arguments);
+	va_end(arguments);
+	refuse(request, who, role, what);
+	return false;
+}
+
+static enum access_role needed_role(const struct http_request *request)
+{
+	const char *method = http_request_method(request);
+	enum access_role role = http_request_tag(request);
+
+	if (role != ACCESS_NOBODY)
+		return role;
+	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ? ACCESS_VIEW : ACCESS_USE;
+}
+
+static bool may_have_route(struct http_request *request, const struct access_identity *who)
+{
+	return access_need(request, who, needed_role(request), "%s %.200s",
+			   http_request_method(request), http_request_path(request));
+}
+
+/* ---- the hooks ---- */
+
+void access_on_head(struct http_request *request, void *data)
+{
+	(void)request;
+	(void)data;
+}
+
+void access_on_route(struct http_request *request, void *data)
+{
+	struct access_identity who;
+
+	/* Who has no name yet may turn out to be one of api.admins: see access_on_request(). */
+	if (identify_user(data, http_request_peer(request)->uid, &who))
+		(void)may_have_route(request, &who);
+}
+
+/* A request that waits for the name of its peer. */
+struct named_call {
+	struct daemon *daemon;
+	struct http_request *request;
+	http_handler_fn handle;
+};
+
+static void go_on(struct http_request *request, http_handler_fn handle, struct daemon *daemon)
+{
+	struct access_identity who;
+
+	access_identify(daemon, request, &who);
+	if (may_have_route(request, &who))
+		handle(request, daemon);
+}
+
+static void on_unnamed_gone(void *data)
+{
+	struct named_call *call = data;
+
+	users_forget(call->daemon->users, call);
+	free(call);
+}
+
+static void on_named(void *data)
+{
+	struct named_call call = *(struct named_call *)data;
+
+	free(data);
+	http_request_on_gone(call.request, NULL, NULL);
+	go_on(call.request, call.handle, call.daemon);
+}
+
+void access_on_request(struct http_request *request, http_handler_fn handle, void *data)
+{
+	struct daemon *daemon = data;
+	uid_t uid = http_request_peer(request)->uid;
+	struct access_identity who;
+	struct named_call *call;
+
+	/* To look needs no name. */
+	if (needed_role(request) == ACCESS_VIEW || identify_user(daemon, uid, &who)) {
+		go_on(request, handle, daemon);
+		return;
+	}
+	call = malloc(sizeof(*call));
+	if (call)
+		*call = (struct named_call){ daemon, request, handle };
+	/* Without a look-up uid:N has to do. */
+	if (!call || users_ask(daemon->users, uid, on_named, call, NULL) < 0) {
+		free(call);
+		go_on(request, handle, daemon);
+		return;
+	}
+	http_request_on_gone(request, on_unnamed_gone, call);
+}
