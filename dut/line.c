@@ -41,6 +41,7 @@ struct line *line_free(struct line *line)
 {
 	if (!line)
 		return NULL;
+	viewers_end(&line->viewers);
 	drop_source(line);
 	sd_event_source_disable_unref(line->retry);
 	line->stream = stream_close(line->stream);
@@ -49,6 +50,7 @@ struct line *line_free(struct line *line)
 	(void)close_fd(line->dir_fd);
 	line->config.console = console_close(line->config.console);
 	history_done(&line->history);
+	config_dut_unref(line->config.dut);
 	free(line);
 	return NULL;
 }
@@ -138,6 +140,8 @@ int line_new(struct line **ret, const struct line_config *config, struct error *
 		return error_oom(err);
 	line->config = *config;
 	line->config.console = NULL; /* ours only on success */
+	if (config->dut)
+		config_dut_ref(config->dut);
 	line->dir_fd = line->fd = line->wake_fd = -1;
 	line->pipe_read_fd = line->pipe_write_fd = -1;
 	viewers_init(&line->viewers, MAX_VIEWERS);
@@ -161,6 +165,17 @@ int line_new(struct line **ret, const struct line_config *config, struct error *
 const char *line_name(const struct line *line)
 {
 	return line->config.name;
+}
+
+const struct config_dut *line_dut(const struct line *line)
+{
+	return line->config.dut;
+}
+
+void line_set_limits(struct line *line, uint64_t min_free, uint64_t max_kept)
+{
+	line->config.min_free = min_free;
+	line->config.max_kept = max_kept;
 }
 
 enum line_state line_state(const struct line *line)

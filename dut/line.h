@@ -7,6 +7,7 @@
 #include <systemd/sd-event.h>
 
 #include "base/error.h"
+#include "dut/config.h"
 #include "dut/history.h"
 #include "dut/viewer.h"
 #include "hw/console.h"
@@ -31,17 +32,27 @@ struct line_config {
 	sd_event *event;
 	const char *board;
 	struct console *console; /* taken over */
-	const char *name;	 /* lives with the configuration */
-	int board_dir_fd;	 /* <state>/duts/<dut> */
-	int jobs_dir_fd;	 /* <state>/jobs */
-	uint64_t min_free;	 /* bytes of the disk; below it a gap begins */
-	uint64_t max_kept;	 /* bytes of idle segments; the oldest make room */
+	const char *name;
+	struct config_dut *dut; /* that all of the above lies in; the line takes a reference */
+	int board_dir_fd;	/* <state>/duts/<dut> */
+	int jobs_dir_fd;	/* <state>/jobs */
+	uint64_t min_free;	/* bytes of the disk; below it a gap begins */
+	uint64_t max_kept;	/* bytes of idle segments; the oldest make room */
 };
 
 int line_new(struct line **ret, const struct line_config *config, struct error *err);
+
+/* Who views it sees the end. */
 struct line *line_free(struct line *line);
 
+/* Other limits from the next look at the disk on. */
+void line_set_limits(struct line *line, uint64_t min_free, uint64_t max_kept);
+
 const char *line_name(const struct line *line);
+
+/* The settings that it was opened with. */
+const struct config_dut *line_dut(const struct line *line);
+
 enum line_state line_state(const struct line *line);
 
 /* The console offset of the next byte; while it is lent, that of the loan's begin. */

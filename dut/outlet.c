@@ -149,6 +149,11 @@ static void wait_until(struct outlet *outlet, uint64_t at_us)
 	(void)sd_event_source_set_enabled(outlet->timer, SD_EVENT_ONESHOT);
 }
 
+static bool is_switch(enum outlet_verb verb)
+{
+	return verb == OUTLET_ON || verb == OUTLET_OFF;
+}
+
 /* What the driver says at the end of an operation. */
 static void on_power_done(struct power *power, const struct power_result *result, void *data)
 {
@@ -167,13 +172,13 @@ static void on_power_done(struct power *power, const struct power_result *result
 	changed = result->state != outlet->status.state;
 	note_state(outlet, result);
 	outlet->result = *result;
-	if (result->error >= 0 && outlet->current->verb != OUTLET_READ && result->state != wanted) {
+	if (result->error >= 0 && is_switch(outlet->current->verb) && result->state != wanted) {
 		outlet->result.error = error_set(
 			&outlet->result.text, -EIO, "switched %s, but the power reads back %s",
 			wanted == POWER_ON ? "on" : "off", power_state_name(result->state));
 		memcpy(outlet->status.text, outlet->result.text.text, sizeof(outlet->status.text));
 	}
-	if (outlet->result.error < 0 || outlet->current->verb == OUTLET_READ || !changed ||
+	if (outlet->result.error < 0 || !is_switch(outlet->current->verb) || !changed ||
 	    outlet->config.settle_us == 0) {
 		finish(outlet);
 		return;
@@ -190,6 +195,8 @@ static void begin_switch(struct outlet *outlet)
 	outlet->step = STEP_SWITCH;
 	if (outlet->current->verb == OUTLET_READ)
 		r = power_read(outlet->config.power, on_power_done, outlet, &err);
+	else if (outlet->current->verb == OUTLET_END)
+		r = power_end(outlet->config.power, on_power_done, outlet, &err);
 	else
 		r = power_switch(outlet->config.power, outlet->current->verb == OUTLET_ON,
 				 on_power_done, outlet, &err);
@@ -338,6 +345,12 @@ int outlet_new(struct outlet **ret, const struct outlet_config *config, struct e
 	power_watch(config->power, on_power_changed, outlet);
 	*ret = take_ptr(outlet);
 	return 0;
+}
+
+void outlet_set_times(struct outlet *outlet, uint64_t min_off_us, uint64_t settle_us)
+{
+	outlet->config.min_off_us = min_off_us;
+	outlet->config.settle_us = settle_us;
 }
 
 int outlet_request(struct outlet *outlet, enum outlet_verb verb, struct power_deploy *deploy,

@@ -19,7 +19,8 @@
 
 struct outlet;
 
-enum outlet_verb { OUTLET_OFF, OUTLET_ON, OUTLET_READ };
+/* END: power_end(), before the outlet is given up */
+enum outlet_verb { OUTLET_OFF, OUTLET_ON, OUTLET_READ, OUTLET_END };
 
 typedef void (*outlet_done_fn)(const struct power_result *result, void *data);
 
@@ -49,6 +50,9 @@ int outlet_new(struct outlet **ret, const struct outlet_config *config, struct e
 
 /* Ends without callbacks. The board's power stays as it is. */
 struct outlet *outlet_free(struct outlet *outlet);
+
+/* Other times from the next operation on. */
+void outlet_set_times(struct outlet *outlet, uint64_t min_off_us, uint64_t settle_us);
 
 /*
  * Asks for an operation. deploy is for ON and may be NULL; its fds and command line are taken over.

@@ -14,8 +14,8 @@
 #include "dut/job.h"
 
 struct viewer {
-	struct list link; /* viewers.list */
-	struct viewers *viewers;
+	struct list link;	 /* viewers.list */
+	struct viewers *viewers; /* NULL: what it watches is no more */
 	struct http_stream *stream;
 	uint64_t user; /* whose it is: http_peer.user */
 
@@ -44,12 +44,25 @@ void viewers_wake(struct viewers *viewers)
 		http_stream_wake(CONTAINER_OF(link, struct viewer, link)->stream);
 }
 
+void viewers_end(struct viewers *viewers)
+{
+	LIST_FOREACH_SAFE(link, after, &viewers->list) {
+		struct viewer *viewer = CONTAINER_OF(link, struct viewer, link);
+
+		list_remove(link);
+		viewer->viewers = NULL;
+		http_stream_wake(viewer->stream);
+	}
+	viewers->count = 0;
+}
+
 static void viewer_done(void *data)
 {
 	struct viewer *viewer = data;
 
 	list_remove(&viewer->link);
-	viewer->viewers->count--;
+	if (viewer->viewers)
+		viewer->viewers->count--;
 	history_cursor_done(&viewer->cursor);
 	(void)close_fd(viewer->fd);
 	free(viewer);
@@ -59,7 +72,11 @@ static ssize_t read_console(void *data, char *buffer, size_t size)
 {
 	struct viewer *viewer = data;
 	uint64_t expected = viewer->cursor.offset;
-	ssize_t n = history_read(viewer->history, &viewer->cursor, buffer, size, NULL);
+	ssize_t n;
+
+	if (!viewer->viewers)
+		return HTTP_STREAM_END;
+	n = history_read(viewer->history, &viewer->cursor, buffer, size, NULL);
 
 	/* Who counts what was read would be wrong from here on: asked again, the header tells. */
 	if (n > 0 && viewer->cursor.offset - (uint64_t)n != expected)

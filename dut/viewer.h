@@ -46,5 +46,8 @@ int viewer_add_file(struct viewers *viewers, struct http_request *request, const
 		    int jobs_dir_fd, const char *name, const char *content_type, uint64_t position,
 		    bool follow, struct error *err);
 
+/* What they watch is no more: their streams end. */
+void viewers_end(struct viewers *viewers);
+
 /* Something was appended, or a job ended. */
 void viewers_wake(struct viewers *viewers);

@@ -388,7 +388,8 @@ static int start(struct power *power, enum power_operation operation,
 	struct power_qemu *qemu = qemu_of(power);
 	int r = 0;
 
-	qemu->operation = operation;
+	/* What is off has no process. */
+	qemu->operation = operation == POWER_OP_END ? POWER_OP_OFF : operation;
 	qemu->waits = true;
 	switch (operation) {
 	case POWER_OP_PREPARE:
@@ -396,6 +397,7 @@ static int start(struct power *power, enum power_operation operation,
 		r = begin_on(qemu, deploy, err);
 		break;
 	case POWER_OP_OFF:
+	case POWER_OP_END:
 		r = begin_off(qemu, err);
 		break;
 	case POWER_OP_READ:
@@ -450,6 +452,7 @@ static void close_qemu(struct power *power)
 const struct power_driver power_qemu = {
 	.name = "qemu",
 	.has_deploy = true,
+	.is_virtual = true,
 	.check = qemu_command_check,
 	.open = open_qemu,
 	.start = start,

@@ -35,6 +35,7 @@ struct power_sim {
 	sd_event_source *timer; /* for an answer, or for its end */
 	sd_event_source *child; /* its process, when it is ours: to be reaped */
 	bool waits;
+	bool ends;	    /* the operation that waits is POWER_OP_END */
 	unsigned end_steps; /* looks whether it has ended */
 };
 
@@ -186,6 +187,12 @@ static void finish(struct power_sim *sim, const struct power_result *result)
 	sim->waits = false;
 }
 
+static void finish_gone(struct power_sim *sim)
+{
+	sim->waits = true;
+	finish(sim, &(struct power_result){ .state = POWER_OFF, .verified = true });
+}
+
 static void disconnect(struct power_sim *sim)
 {
 	sim->source = sd_event_source_disable_unref(sim->source);
@@ -208,6 +215,13 @@ static void await_end(struct power_sim *sim)
 	(void)sd_event_source_set_enabled(sim->timer, SD_EVENT_ONESHOT);
 }
 
+/* The answer of a board that is to end: off, it goes. False when it does not. */
+static bool let_go(struct power_sim *sim, const struct power_result *result)
+{
+	return result->error >= 0 && result->state == POWER_OFF &&
+	       packet_send(sim->fd, json_pack("{s:s}", "t", "exit"), NULL, 0, NULL) >= 0;
+}
+
 static int on_packet(sd_event_source *source, int fd, uint32_t events, void *data)
 {
 	struct power_sim *sim = data;
@@ -227,7 +241,7 @@ static int on_packet(sd_event_source *source, int fd, uint32_t events, void *dat
 		result = (struct power_result){ 0 };
 		result.error = error_set(&result.text, -EIO, "dut-sim has closed its connection");
 		disconnect(sim);
-		if (!sim->waits) {
+		if (!sim->waits || sim->ends) {
 			sim->end_steps = 0;
 			await_end(sim);
 			return 0;
@@ -240,6 +254,8 @@ static int on_packet(sd_event_source *source, int fd, uint32_t events, void *dat
 			result.error =
 				error_set(&result.text, -EIO, "%s", text ? text : "no reason");
 		}
+		if (sim->ends && let_go(sim, &result))
+			return 0;
 	}
 	finish(sim, &result);
 	return 0;
@@ -257,6 +273,15 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data)
 			power_changed(&sim->power);
 		else
 			await_end(sim);
+		return 0;
+	}
+	if (sim->ends && is_gone(sim)) {
+		reap(sim);
+		finish_gone(sim);
+		return 0;
+	}
+	if (sim->ends && sim->fd < 0 && ++sim->end_steps < END_STEPS_MAX) {
+		await_end(sim);
 		return 0;
 	}
 	/* What it may still say is no answer to the next operation. */
@@ -293,12 +318,6 @@ static int send_verb(struct power_sim *sim, const char *verb, struct error *err)
 	return packet_send(sim->fd, json_pack("{s:s}", "t", verb), NULL, 0, err);
 }
 
-static void finish_gone(struct power_sim *sim)
-{
-	sim->waits = true;
-	finish(sim, &(struct power_result){ .state = POWER_OFF, .verified = true });
-}
-
 static int start(struct power *power, enum power_operation operation,
 		 const struct power_deploy *deploy, struct error *err)
 {
@@ -306,13 +325,17 @@ static int start(struct power *power, enum power_operation operation,
 		[POWER_OP_ON] = "on",
 		[POWER_OP_OFF] = "off",
 		[POWER_OP_READ] = "read",
+		[POWER_OP_END] = "off", /* and then it is let go */
 	};
 	struct power_sim *sim = sim_of(power);
+	bool brings_back = operation != POWER_OP_READ && operation != POWER_OP_END;
 	int r;
 
 	(void)deploy;
+	sim->ends = operation == POWER_OP_END;
 	/* To look must not bring it back. */
-	if (operation == POWER_OP_READ && is_gone(sim)) {
+	if (!brings_back && is_gone(sim)) {
+		reap(sim);
 		finish_gone(sim);
 		return 0;
 	}
@@ -329,7 +352,8 @@ static int start(struct power *power, enum power_operation operation,
 	if (r == -EPIPE || r == -ECONNRESET) {
 		/* It was killed, and the loop has not told yet. */
 		disconnect(sim);
-		if (operation == POWER_OP_READ && is_gone(sim)) {
+		if (!brings_back && is_gone(sim)) {
+			reap(sim);
 			finish_gone(sim);
 			return 0;
 		}
@@ -389,6 +413,7 @@ static int open_sim(struct power **ret, const struct power_config *config, struc
 
 const struct power_driver power_sim = {
 	.name = "sim",
+	.is_virtual = true,
 	.check = check,
 	.open = open_sim,
 	.start = start,

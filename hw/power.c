@@ -84,6 +84,13 @@ bool power_driver_has_deploy(const char *driver)
 	return found && found->has_deploy;
 }
 
+bool power_driver_is_virtual(const char *driver)
+{
+	const struct power_driver *found = find_driver(driver);
+
+	return found && found->is_virtual;
+}
+
 static int on_defer(sd_event_source *source, void *data)
 {
 	struct power *power = data;
@@ -209,6 +216,13 @@ int power_switch(struct power *power, bool on, power_done_fn done, void *data, s
 int power_read(struct power *power, power_done_fn done, void *data, struct error *err)
 {
 	return start(power, POWER_OP_READ, NULL, done, data, err);
+}
+
+int power_end(struct power *power, power_done_fn done, void *data, struct error *err)
+{
+	bool is_virtual = power->driver->is_virtual;
+
+	return start(power, is_virtual ? POWER_OP_END : POWER_OP_READ, NULL, done, data, err);
 }
 
 void power_release(struct power *power)

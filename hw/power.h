@@ -82,17 +82,27 @@ int power_read(struct power *power, power_done_fn done, void *data, struct error
  */
 void power_watch(struct power *power, void (*changed)(void *data), void *data);
 
+/* Whether the driver's boards are processes of this machine (qemu, sim). */
+bool power_driver_is_virtual(const char *driver);
+
+/*
+ * A virtual board is not to be any more, or to be another one: its process ends, whatever it does.
+ * Done with the state OFF. Of other drivers' boards nothing ends: the state is read.
+ */
+int power_end(struct power *power, power_done_fn done, void *data, struct error *err);
+
 /* The board may be let go although dutd stops: leaves everything as it is, or ends a virtual board
  * that is off. */
 void power_release(struct power *power);
 
 /* ---- for drivers ---- */
 
-enum power_operation { POWER_OP_PREPARE, POWER_OP_ON, POWER_OP_OFF, POWER_OP_READ };
+enum power_operation { POWER_OP_PREPARE, POWER_OP_ON, POWER_OP_OFF, POWER_OP_READ, POWER_OP_END };
 
 struct power_driver {
 	const char *name; /* the "driver:" value in dutd.yaml */
 	bool has_deploy;
+	bool is_virtual; /* knows POWER_OP_END */
 	/* Adds a problem for each fault in the keys. */
 	void (*check)(const struct yaml_node *keys, struct problems *problems);
 	/* Stores the new object in *ret. Must not block. Does not change the outlet. */

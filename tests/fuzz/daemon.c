@@ -321,6 +321,17 @@ int power_read(struct power *power, power_done_fn done, void *data, struct error
 	return start(power, done, data);
 }
 
+int power_end(struct power *power, power_done_fn done, void *data, struct error *err)
+{
+	return power_switch(power, false, done, data, err);
+}
+
+bool power_driver_is_virtual(const char *driver)
+{
+	(void)driver;
+	return false;
+}
+
 void power_watch(struct power *power, void (*changed)(void *data), void *data)
 {
 	(void)power;

@@ -54,6 +54,12 @@ int power_read(struct power *power, power_done_fn done, void *data, struct error
 	return note('r', done, data, err);
 }
 
+int power_end(struct power *power, power_done_fn done, void *data, struct error *err)
+{
+	(void)power;
+	return note('e', done, data, err);
+}
+
 struct power *power_close(struct power *power)
 {
 	(void)power;
@@ -340,6 +346,20 @@ static void operations_run_one_after_the_other(void **state)
 	assert_int_equal(f->calls, 3);
 }
 
+static void one_that_ends_is_not_judged_by_its_state(void **state)
+{
+	struct fixture *f = *state;
+
+	ask(f, OUTLET_END);
+	turn(f);
+	assert_string_equal(driver.asked, "e");
+	assert_true(outlet_switches(f->outlet));
+	answer(f, 0, POWER_ON); /* no board of ours */
+	assert_int_equal(f->calls, 1);
+	assert_int_equal(f->result.error, 0);
+	assert_false(outlet_busy(f->outlet));
+}
+
 static void more_than_a_few_may_not_wait(void **state)
 {
 	struct fixture *f = *state;
@@ -471,6 +491,7 @@ int main(void)
 		TEST(what_is_to_be_booted_is_taken_over),
 		TEST(who_asks_again_in_the_callback_is_served),
 		TEST(operations_run_one_after_the_other),
+		TEST(one_that_ends_is_not_judged_by_its_state),
 		TEST(more_than_a_few_may_not_wait),
 		TEST(a_change_that_nobody_asked_for_is_read),
 		TEST(who_has_left_is_not_called),

@@ -223,6 +223,44 @@ static void a_board_outlives_its_dutd(void **state)
 	assert_int_equal(pid_of_board(), pid);
 }
 
+static void a_board_that_ends_leaves_no_process(void **state)
+{
+	struct fixture *f = *state;
+	struct error err;
+
+	for (unsigned i = 0; i < 2; i++) {
+		siginfo_t info;
+		pid_t pid;
+
+		open_board(f);
+		pid = pid_of_board();
+		if (i > 0)
+			assert_state(switch_to(f, true), POWER_ON);
+		assert_state(end(f, power_end(f->power, on_done, f, &err), &err), POWER_OFF);
+		assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG), -1);
+		assert_state(end(f, power_end(f->power, on_done, f, &err), &err), POWER_OFF);
+		f->power = power_close(f->power);
+	}
+	/* One that is opened at once is another. */
+	open_board(f);
+	assert_state(switch_to(f, true), POWER_ON);
+}
+
+static void a_board_that_does_not_go_off_does_not_end(void **state)
+{
+	struct fixture *f = *state;
+	struct error err;
+
+	write_script(f, "ignore off\n");
+	open_board(f);
+	assert_state(switch_to(f, true), POWER_ON);
+	assert_int_equal(end(f, power_end(f->power, on_done, f, &err), &err)->state, POWER_ON);
+	assert_state(read_state(f), POWER_ON);
+	assert_int_equal(kill(pid_of_board(), SIGKILL), 0);
+	while (read_state(f)->state != POWER_OFF)
+		;
+}
+
 static void a_board_that_was_killed_is_there_again_and_off(void **state)
 {
 	struct fixture *f = *state;
@@ -292,6 +330,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(the_console_is_there_before_the_first_byte),
 		TEST(a_board_outlives_its_dutd),
+		TEST(a_board_that_ends_leaves_no_process),
+		TEST(a_board_that_does_not_go_off_does_not_end),
 		TEST(a_board_that_was_killed_is_there_again_and_off),
 		TEST(a_board_killed_at_work_says_so),
 		TEST(a_board_whose_socket_is_gone_is_no_board),
