@@ -15,6 +15,7 @@
 #include "dut/access.h"
 #include "dut/daemon.h"
 #include "dut/jobuser.h"
+#include "dut/lab-events.h"
 #include "dut/submit.h"
 
 enum {
@@ -73,6 +74,7 @@ static void api_root_status(struct http_request *request, void *data)
 
 static struct http_route routes[] = {
 	{ .method = "GET", .path = "/api/v1/status", .handle = api_root_status },
+	{ .method = "GET", .path = "/api/v1/events", .handle = api_events },
 	{ .method = "GET", .path = "/api/v1/duts", .handle = api_duts },
 	{ .method = "GET", .path = "/api/v1/dut/{id}", .handle = api_dut },
 	{ .method = "GET", .path = "/api/v1/dut/{id}/power", .handle = api_power_get },

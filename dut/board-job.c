@@ -17,6 +17,7 @@
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/jobuser.h"
+#include "dut/lab-events.h"
 #include "dut/lease.h"
 
 /*
@@ -133,6 +134,7 @@ void board_switch_off(struct board *board)
 		board->off.pending = true;
 		board->off.begun_us = clock_now_us();
 	}
+	lab_look(board->daemon);
 	if (outlet_request(board->outlet, OUTLET_OFF, NULL, on_off_done, board, &err) < 0)
 		retry_off_later(board, err.text);
 }
@@ -203,6 +205,8 @@ int board_start_job(struct board *board, struct job *job,
 	board->starting = true;
 	board->on_started = started;
 	board->on_started_data = data;
+	lab_look_at_job(board->daemon, job);
+	lab_look(board->daemon);
 	return lease_commit(board, job, on_committed, board, err);
 }
 
@@ -285,6 +289,7 @@ static bool try_again(struct board *board, const char *reason, int dir_fd)
 	job->off_pending = false;
 	job->started_us = 0;
 	board->job = NULL;
+	lab_look_at_job(board->daemon, job);
 	daemon_note(board->daemon, job);
 	return true;
 }
@@ -321,6 +326,7 @@ static void conclude_later(struct board *board, const char *reason, const struct
 			(void)outlet_request(board->outlet, OUTLET_OFF, NULL, NULL, NULL, NULL);
 	}
 	(void)snprintf(board->conclude.text, sizeof(board->conclude.text), "%s", err->text);
+	lab_look(board->daemon);
 	free(board->conclude.reason);
 	board->conclude.reason = reason ? strdup(reason) : NULL;
 	board->conclude.timer = sd_event_source_disable_unref(board->conclude.timer);

@@ -14,6 +14,7 @@
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/jobuser.h"
+#include "dut/lab-events.h"
 #include "dut/lease.h"
 
 /*
@@ -100,6 +101,7 @@ static void watch_foreign(struct board *board)
 void board_lock_is_kept(struct board *board, const char *reason)
 {
 	board->starting = false;
+	lab_look(board->daemon);
 	free(board->foreign.reason);
 	board->foreign.reason = strdup(reason);
 	end_what_is_left(board);

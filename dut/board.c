@@ -12,6 +12,7 @@
 #include "base/jsontext.h"
 #include "base/log.h"
 #include "dut/daemon.h"
+#include "dut/lab-events.h"
 #include "dut/lease.h"
 
 static const uint64_t OFF_GRACE_US =
@@ -84,12 +85,26 @@ static bool has_changed_by_itself(struct board *board, enum outlet_verb verb)
 	return true;
 }
 
+static void tell_power(const struct board *board, const struct outlet_status *status)
+{
+	json_t *members = json_pack("{s:s, s:b}", "state", power_state_name(status->state),
+				    "verified", status->verified);
+
+	if (status->text[0])
+		(void)json_object_set_new(members, "error", jsontext_new(status->text));
+	lab_event(board->daemon, "power", board->config->id, board->job ? board->job->id : 0,
+		  members);
+}
+
 static void after_power(enum outlet_verb verb, void *data)
 {
 	struct board *board = data;
 	const struct outlet_status *status = outlet_status(board->outlet);
+	enum power_state before = board->power_seen;
 	bool changed = has_changed_by_itself(board, verb);
 
+	if (verb != OUTLET_READ || status->state != before)
+		tell_power(board, status);
 	if ((verb == OUTLET_READ && !changed) || board->lock_fd < 0)
 		return;
 	daemon_retry(board->daemon);

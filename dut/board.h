@@ -42,6 +42,9 @@ struct board {
 	bool starting;	     /* from the choice of the board until `go` */
 	bool ready, retired;
 
+	bool state_is_told; /* to those who watch the lab's events: */
+	enum dut_state told_state;
+
 	struct {
 		pid_t pid; /* 0: not known */
 		int pidfd;

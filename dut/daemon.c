@@ -23,6 +23,7 @@
 #include "dut/board.h"
 #include "dut/daemon-internal.h"
 #include "dut/jobuser.h"
+#include "dut/lab-events.h"
 #include "dut/prune.h"
 #include "dut/reserve.h"
 #include "dut/submit.h"
@@ -45,6 +46,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	daemon->bulk_worker = worker_free(daemon->bulk_worker);
 	daemon->worker = worker_free(daemon->worker);
 	daemon->users = users_free(daemon->users);
+	daemon->lab_events = lab_events_free(daemon->lab_events);
 	while (!list_empty(&daemon->jobs))
 		job_free(CONTAINER_OF(daemon->jobs.previous, struct job, link));
 	config_free(daemon->config);
@@ -269,6 +271,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	if (r >= 0)
 		r = users_new(&daemon->users, event, err);
 	if (r >= 0)
+		r = lab_events_new(&daemon->lab_events, daemon, err);
+	if (r >= 0)
 		r = open_boards(daemon, err);
 	if (r < 0)
 		return r;
@@ -325,6 +329,8 @@ void daemon_tell_end(struct daemon *daemon, struct job *job)
 
 void daemon_job_changed(struct daemon *daemon, struct job *job)
 {
+	lab_look_at_job(daemon, job);
+	lab_look(daemon);
 	api_job_changed(daemon, job);
 	submissions_job_changed(daemon, job);
 	jobuser_release(daemon, job);
@@ -411,5 +417,6 @@ static int on_retry(sd_event_source *source, void *data)
 
 void daemon_retry(struct daemon *daemon)
 {
+	lab_look(daemon);
 	(void)sd_event_source_set_enabled(daemon->retry, SD_EVENT_ONESHOT);
 }

@@ -14,6 +14,7 @@
 
 struct board;
 struct http_server;
+struct lab_events;
 struct users;
 struct worker;
 
@@ -34,6 +35,7 @@ struct daemon {
 	struct worker *bulk_worker; /* what may take long */
 	bool pruning;		    /* an old job is being removed */
 	struct users *users;
+	struct lab_events *lab_events;
 	struct http_server *http;
 	sd_event_source *stop_timer; /* set while it stops */
 	sd_event_source *retry;	     /* daemon_retry() */

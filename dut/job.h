@@ -38,8 +38,9 @@ struct job {
 	uid_t owner_uid;
 
 	enum job_state state;
-	enum job_state untold; /* before an end that is not on disk yet; else JOB_INVALID */
-	enum job_phase phase;  /* what the executor last said */
+	enum job_state untold;	    /* before an end that is not on disk yet; else JOB_INVALID */
+	enum job_state event_state; /* that the lab's events told last, or JOB_INVALID */
+	enum job_phase phase;	    /* what the executor last said */
 	unsigned attempt;
 	char nonce[JOB_NONCE_SIZE]; /* of the present attempt */
 	bool off_pending; /* the board has to be switched off before anybody else gets it */

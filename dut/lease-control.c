@@ -12,6 +12,7 @@
 #include "base/jsontext.h"
 #include "base/log.h"
 #include "dut/daemon.h"
+#include "dut/lab-events.h"
 #include "dut/lease-internal.h"
 #include "dut/lease.h"
 
@@ -28,6 +29,7 @@ static void drop_connection(struct lease *lease)
 	lease->control_fd = close_fd(lease->control_fd);
 	lease->said_hello = false;
 	lease->cancel_sent = false; /* it may not have read it */
+	lab_look(lease->board->daemon);
 }
 
 /* Once until the next good hello: an executor must not fill the log. */
@@ -36,6 +38,16 @@ static void complain(struct lease *lease, const char *text)
 	if (!lease->complained)
 		log_job(lease->board->config->id, lease->job->id, LOG_WARNING, "control: %s", text);
 	lease->complained = true;
+}
+
+static void set_phase(struct lease *lease, enum job_phase phase)
+{
+	const struct job *job = lease->job;
+
+	if (phase != job->phase)
+		lab_event(lease->board->daemon, "phase", job->dut, job->id,
+			  json_pack("{s:s}", "phase", job_phase_name(phase)));
+	lease->job->phase = phase;
 }
 
 int lease_send(struct lease *lease, json_t *packet, const int *fds, unsigned n_fds)
@@ -171,7 +183,7 @@ static void on_request(struct lease *lease, const json_t *packet, bool on)
 		return;
 	}
 	lease->request = number;
-	lease->job->phase = on ? PHASE_POWER_ON : PHASE_POWER_OFF;
+	set_phase(lease, on ? PHASE_POWER_ON : PHASE_POWER_OFF);
 	if (!lease->board->outlet) {
 		r = error_set(&err, -ENODEV, "the DUT has no power configured");
 		refuse_request(lease, r, &err);
@@ -213,7 +225,7 @@ static void on_phase(struct lease *lease, const json_t *packet)
 
 	for (unsigned i = 0; name && i < JOB_PHASES; i++)
 		if (strcmp(name, job_phase_name((enum job_phase)i)) == 0)
-			lease->job->phase = (enum job_phase)i;
+			set_phase(lease, (enum job_phase)i);
 	/* It may have hung up while it did not matter. */
 	lease_watch_console(lease);
 	/* There was an event, and without a loan there is no eventfd that tells. */
@@ -245,6 +257,7 @@ static void on_hello(struct lease *lease, const json_t *packet, int fds[static P
 		board_adopted(lease->board);
 	}
 	lease->greeted = lease->said_hello = true;
+	lab_look(lease->board->daemon);
 	lease->complained = false;
 	if (line && json_integer_value(json_object_get(console, "gen")) !=
 			    (json_int_t)line_generation(line))
@@ -276,7 +289,7 @@ void lease_send_cancel(struct lease *lease)
 static void on_end(struct lease *lease, const json_t *packet)
 {
 	(void)packet;
-	lease->job->phase = PHASE_TEARDOWN;
+	set_phase(lease, PHASE_TEARDOWN);
 }
 
 /* Nothing follows from these: result.json is the witness, and the console is ours when the process

@@ -18,6 +18,7 @@
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/jobuser.h"
+#include "dut/lab-events.h"
 #include "dut/lease-internal.h"
 
 static const uint64_t START_LIMIT_US =
@@ -95,6 +96,7 @@ static void lease_ended(struct lease *lease, char reason[static READY_REASON_MAX
 	if (lease->reason[0])
 		(void)snprintf(reason, READY_REASON_MAX + 1, "%s", lease->reason);
 	board->lease = lease_free(lease);
+	lab_look(board->daemon);
 	if (file_lock(&board->lock_fd, board->state_fd, "lock", &err) < 0) {
 		log_board(board->config->id, LOG_ERR,
 			  "the executor is gone, but something still has its lock: %s", err.text);
@@ -256,6 +258,7 @@ static void await_adoption(struct lease *lease)
 		log_job(board->config->id, lease->job->id, LOG_ERR,
 			"its executor, pid %d, does not answer", (int)lease->pid);
 		board->starting = false;
+		lab_look(board->daemon);
 	}
 	if (lease->control_fd < 0)
 		lease_connect(lease);
