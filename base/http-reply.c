@@ -107,24 +107,23 @@ void http_reply(struct http_request *request, unsigned status, const char *conte
 	reply_owned(request, status, content_type, copy, length);
 }
 
-/* One line of JSON, or NULL. Takes the reference. */
-static char *dump(json_t *object, size_t *ret_length)
-{
-	char *text = object ? jsontext_line(object, ret_length) : NULL;
-
-	json_decref(object);
-	return text;
-}
-
-void http_reply_json(struct http_request *request, unsigned status, json_t *object)
+void http_reply_jsontext(struct http_request *request, unsigned status, struct jsontext *json)
 {
 	size_t length = 0;
-	char *text = dump(object, &length);
+	char *text = jsontext_finish(json, &length);
 
 	if (text)
 		reply_owned(request, status, json_media_type, text, length);
 	else
 		answer(request, status, NULL, NULL);
+}
+
+void http_reply_json(struct http_request *request, unsigned status, json_t *object)
+{
+	struct jsontext json = { 0 };
+
+	jsontext_tree(&json, NULL, object);
+	http_reply_jsontext(request, status, &json);
 }
 
 /* Dut-Error: a byte for a character, so that a text in UTF-8 stays readable. */
@@ -143,6 +142,7 @@ static void fill_error_header(struct http_request *request, const char *text)
 void http_reply_error_json(struct http_request *request, unsigned status, json_t *extra,
 			   const char *text)
 {
+	struct jsontext json = { 0 };
 	json_t *object = json_object();
 	size_t length = 0;
 
@@ -153,7 +153,8 @@ void http_reply_error_json(struct http_request *request, unsigned status, json_t
 	json_decref(extra);
 	fill_error_header(request, text);
 	http_reply_header(request, "Dut-Error", request->error_header);
-	request->error_body = dump(object, &length);
+	jsontext_tree(&json, NULL, object);
+	request->error_body = jsontext_finish(&json, &length);
 	if (request->error_body)
 		http_reply(request, status, json_media_type, request->error_body, length);
 	else

@@ -10,6 +10,7 @@
 
 #include "base/attr.h"
 #include "base/error.h"
+#include "base/jsontext.h"
 
 /*
  * HTTP/1.1 over a unix socket, in the event loop, on libmicrohttpd. A handler answers at once or
@@ -141,6 +142,9 @@ void http_reply(struct http_request *request, unsigned status, const char *conte
 
 /* Takes the reference to object. */
 void http_reply_json(struct http_request *request, unsigned status, json_t *object);
+
+/* Takes over what was written. */
+void http_reply_jsontext(struct http_request *request, unsigned status, struct jsontext *json);
 
 /* {"error": TEXT, "error_msg": TEXT} and the header Dut-Error (printable ASCII, at most 200 bytes).
  */

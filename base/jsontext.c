@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/text.h"
 
 static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
@@ -53,29 +54,44 @@ enum {
 	FRACTION_DIGITS = 6,
 };
 
-struct writer {
-	char *text;
-	size_t used, size;
-	bool failed;
-};
-
-static void put(struct writer *writer, const char *bytes, size_t length)
+/* Room for that many bytes, or NULL. */
+static char *reserve(struct jsontext *json, size_t length)
 {
-	if (length > writer->size - writer->used) {
-		size_t size = writer->size + (length > writer->size ? length : writer->size);
-		char *text = writer->failed ? NULL : realloc(writer->text, size);
+	if (length > json->size - json->used) {
+		size_t more = json->size > FIRST_SIZE ? json->size : FIRST_SIZE;
+		size_t size = json->size + (length > more ? length : more);
+		char *text = json->failed ? NULL : realloc(json->text, size);
 
-		writer->failed = !text;
+		json->failed = !text;
 		if (!text)
-			return;
-		writer->text = text;
-		writer->size = size;
+			return NULL;
+		json->text = text;
+		json->size = size;
 	}
-	memcpy(writer->text + writer->used, bytes, length);
-	writer->used += length;
+	return json->text + json->used;
 }
 
-static void put_escape(struct writer *writer, char byte)
+static void put(struct jsontext *json, const char *bytes, size_t length)
+{
+	char *to = reserve(json, length);
+
+	if (to) {
+		memcpy(to, bytes, length);
+		json->used += length;
+	}
+}
+
+static void put_byte(struct jsontext *json, char byte)
+{
+	char *to = reserve(json, 1);
+
+	if (to) {
+		*to = byte;
+		json->used++;
+	}
+}
+
+static void put_escape(struct jsontext *json, char byte)
 {
 	static const char hex[] = "0123456789ABCDEF", plain[] = "\"\\\b\f\n\r\t";
 	static const char names[] = "\"\\bfnrt";
@@ -84,51 +100,76 @@ static void put_escape(struct writer *writer, char byte)
 
 	if (found) {
 		escape[1] = names[found - plain];
-		put(writer, escape, 2);
+		put(json, escape, 2);
 		return;
 	}
 	escape[4] = hex[(unsigned char)byte >> 4];
 	escape[5] = hex[(unsigned char)byte & 15];
-	put(writer, escape, 6);
+	put(json, escape, 6);
 }
 
-static void put_string(struct writer *writer, const char *text, size_t length)
+/* Puts one character that does not stand for itself, or is longer than a byte; its length. */
+static size_t put_special(struct jsontext *json, const char *text, size_t length)
 {
-	const char *end = text + length, *from = text;
+	uint32_t code;
+	size_t n = 1;
 
-	put(writer, "\"", 1);
-	for (const char *at = text; at < end; at++) {
-		if ((unsigned char)*at >= 0x20 && *at != '"' && *at != '\\')
-			continue;
-		put(writer, from, (size_t)(at - from));
-		put_escape(writer, *at);
-		from = at + 1;
+	if (!(*text & 0x80)) {
+		put_escape(json, *text);
+		return n;
 	}
-	put(writer, from, (size_t)(end - from));
-	put(writer, "\"", 1);
+	n = text_decode_utf8(&code, text, length);
+	if (n > 0) {
+		put(json, text, n);
+		return n;
+	}
+	put(json, replacement, strlen(replacement));
+	return 1;
 }
 
-static void put_unsigned(struct writer *writer, uint64_t number)
+static bool is_plain(unsigned char byte)
+{
+	return byte >= ' ' && byte < 0x80 && byte != '"' && byte != '\\';
+}
+
+static void put_string(struct jsontext *json, const char *text, size_t length)
+{
+	put_byte(json, '"');
+	while (length > 0) {
+		size_t n = 0;
+
+		while (n < length && is_plain((unsigned char)text[n]))
+			n++;
+		put(json, text, n);
+		if (n < length)
+			n += put_special(json, text + n, length - n);
+		text += n;
+		length -= n;
+	}
+	put_byte(json, '"');
+}
+
+static void put_unsigned(struct jsontext *json, uint64_t number)
 {
 	char digits[20], *end = digits + sizeof(digits), *at = end;
 
 	do
 		*--at = (char)('0' + number % 10);
 	while ((number /= 10) > 0);
-	put(writer, at, (size_t)(end - at));
+	put(json, at, (size_t)(end - at));
 }
 
-static void put_integer(struct writer *writer, json_int_t number)
+static void put_integer(struct jsontext *json, int64_t number)
 {
 	uint64_t size = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
 
 	if (number < 0)
-		put(writer, "-", 1);
-	put_unsigned(writer, size);
+		put_byte(json, '-');
+	put_unsigned(json, size);
 }
 
 /* Seconds to the microsecond, which most of our fractions are. False when it is another number. */
-static bool put_micros(struct writer *writer, double number)
+static bool put_micros(struct jsontext *json, double number)
 {
 	double micros = (number < 0 ? -number : number) * 1e6;
 	char fraction[FRACTION_DIGITS + 1] = ".";
@@ -143,102 +184,190 @@ static bool put_micros(struct writer *writer, double number)
 	if (off > 1e-15 * micros || off < -1e-15 * micros)
 		return false;
 	if (number < 0)
-		put(writer, "-", 1);
-	put_unsigned(writer, whole / 1000000);
+		put_byte(json, '-');
+	put_unsigned(json, whole / 1000000);
 	whole %= 1000000;
 	for (unsigned i = FRACTION_DIGITS; i > 0; i--, whole /= 10)
 		fraction[i] = (char)('0' + whole % 10);
 	while (digits > 1 && fraction[digits] == '0')
 		digits--;
-	put(writer, fraction, digits + 1);
+	put(json, fraction, digits + 1);
 	return true;
 }
 
-static void put_real(struct writer *writer, double number)
+static void put_real(struct jsontext *json, double number)
 {
 	char text[40];
 
-	if (put_micros(writer, number))
+	if (put_micros(json, number))
 		return;
 	(void)snprintf(text, sizeof(text), "%.*g", REAL_DIGITS, number);
-	put(writer, text, strlen(text));
+	put(json, text, strlen(text));
 	if (!strpbrk(text, ".e"))
-		put(writer, ".0", 2);
+		put(json, ".0", 2);
 }
 
-static void put_value(struct writer *writer, json_t *value);
-
-static void put_array(struct writer *writer, json_t *array)
+/* What stands before a value. */
+static void begin(struct jsontext *json, const char *key)
 {
-	for (size_t i = 0; i < json_array_size(array); i++) {
-		put(writer, i > 0 ? "," : "[", 1);
-		put_value(writer, json_array_get(array, i));
+	if (json->comma)
+		put_byte(json, ',');
+	json->comma = true;
+	if (key) {
+		put_string(json, key, strlen(key));
+		put_byte(json, ':');
 	}
-	if (json_array_size(array) == 0)
-		put(writer, "[", 1);
-	put(writer, "]", 1);
 }
 
-static void put_object(struct writer *writer, json_t *object)
+static void open_with(struct jsontext *json, const char *key, char bracket)
 {
-	bool first = true;
-
-	for (void *at = json_object_iter(object); at; at = json_object_iter_next(object, at)) {
-		const char *key = json_object_iter_key(at);
-
-		put(writer, first ? "{" : ",", 1);
-		first = false;
-		put_string(writer, key, strlen(key));
-		put(writer, ":", 1);
-		put_value(writer, json_object_iter_value(at));
-	}
-	if (first)
-		put(writer, "{", 1);
-	put(writer, "}", 1);
+	begin(json, key);
+	put_byte(json, bracket);
+	json->comma = false;
 }
 
-static void put_value(struct writer *writer, json_t *value)
+static void close_with(struct jsontext *json, char bracket)
+{
+	put_byte(json, bracket);
+	json->comma = true;
+}
+
+void jsontext_open_object(struct jsontext *json, const char *key)
+{
+	open_with(json, key, '{');
+}
+
+void jsontext_close_object(struct jsontext *json)
+{
+	close_with(json, '}');
+}
+
+void jsontext_open_array(struct jsontext *json, const char *key)
+{
+	open_with(json, key, '[');
+}
+
+void jsontext_close_array(struct jsontext *json)
+{
+	close_with(json, ']');
+}
+
+static void put_word(struct jsontext *json, const char *key, const char *word)
+{
+	begin(json, key);
+	put(json, word, strlen(word));
+}
+
+void jsontext_text(struct jsontext *json, const char *key, const char *text)
+{
+	if (!text) {
+		put_word(json, key, "null");
+		return;
+	}
+	begin(json, key);
+	put_string(json, text, strlen(text));
+}
+
+void jsontext_bool(struct jsontext *json, const char *key, bool value)
+{
+	put_word(json, key, value ? "true" : "false");
+}
+
+void jsontext_integer(struct jsontext *json, const char *key, int64_t number)
+{
+	begin(json, key);
+	put_integer(json, number);
+}
+
+void jsontext_real(struct jsontext *json, const char *key, double number)
+{
+	begin(json, key);
+	put_real(json, number);
+}
+
+void jsontext_time(struct jsontext *json, const char *key, uint64_t realtime_us)
+{
+	char text[CLOCK_ISO_SIZE];
+
+	jsontext_text(json, key, realtime_us ? clock_format_iso(text, realtime_us) : NULL);
+}
+
+/* ---- trees ---- */
+
+static void put_value(struct jsontext *json, const char *key, json_t *value);
+
+static void put_array(struct jsontext *json, const char *key, json_t *array)
+{
+	jsontext_open_array(json, key);
+	for (size_t i = 0; i < json_array_size(array); i++)
+		put_value(json, NULL, json_array_get(array, i));
+	jsontext_close_array(json);
+}
+
+static void put_object(struct jsontext *json, const char *key, json_t *object)
+{
+	jsontext_open_object(json, key);
+	for (void *at = json_object_iter(object); at; at = json_object_iter_next(object, at))
+		put_value(json, json_object_iter_key(at), json_object_iter_value(at));
+	jsontext_close_object(json);
+}
+
+static void put_value(struct jsontext *json, const char *key, json_t *value)
 {
 	switch (json_typeof(value)) {
 	case JSON_OBJECT:
-		put_object(writer, value);
+		put_object(json, key, value);
 		break;
 	case JSON_ARRAY:
-		put_array(writer, value);
+		put_array(json, key, value);
 		break;
 	case JSON_STRING:
-		put_string(writer, json_string_value(value), json_string_length(value));
+		begin(json, key);
+		put_string(json, json_string_value(value), json_string_length(value));
 		break;
 	case JSON_INTEGER:
-		put_integer(writer, json_integer_value(value));
+		jsontext_integer(json, key, json_integer_value(value));
 		break;
 	case JSON_REAL:
-		put_real(writer, json_real_value(value));
+		jsontext_real(json, key, json_real_value(value));
 		break;
 	case JSON_TRUE:
-		put(writer, "true", 4);
-		break;
 	case JSON_FALSE:
-		put(writer, "false", 5);
+		jsontext_bool(json, key, json_is_true(value));
 		break;
 	case JSON_NULL:
-		put(writer, "null", 4);
+		jsontext_text(json, key, NULL);
 		break;
 	}
 }
 
-char *jsontext_line(json_t *value, size_t *ret_length)
+void jsontext_tree(struct jsontext *json, const char *key, json_t *tree)
 {
-	struct writer writer = { .text = malloc(FIRST_SIZE), .size = FIRST_SIZE };
+	if (tree)
+		put_value(json, key, tree);
+	else
+		json->failed = true;
+	json_decref(tree);
+}
 
-	if (!writer.text)
-		return NULL;
-	put_value(&writer, value);
-	put(&writer, "\n", 2); /* with its NUL */
-	if (writer.failed) {
-		free(writer.text);
-		return NULL;
-	}
-	*ret_length = writer.used - 1;
-	return writer.text;
+char *jsontext_finish(struct jsontext *json, size_t *ret_length)
+{
+	char *text;
+
+	put(json, "\n", 2); /* with its NUL */
+	text = json->failed ? NULL : json->text;
+	if (!text)
+		free(json->text);
+	else
+		*ret_length = json->used - 1;
+	*json = (struct jsontext){ 0 };
+	return text;
+}
+
+char *jsontext_line(json_t *tree, size_t *ret_length)
+{
+	struct jsontext json = { 0 };
+
+	put_value(&json, NULL, tree);
+	return jsontext_finish(&json, ret_length);
 }

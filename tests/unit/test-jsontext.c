@@ -145,6 +145,56 @@ static void a_long_line_is_whole(void **state)
 	json_decref(array);
 }
 
+static void a_line_is_written_value_by_value(void **state)
+{
+	struct jsontext json = { 0 };
+	size_t length = 0;
+	char *line;
+
+	(void)state;
+	jsontext_open_object(&json, NULL);
+	jsontext_text(&json, "text", "a \"b\" \x01 ü");
+	jsontext_text(&json, "bytes", "\xc3( \xff cut \xe2\x82");
+	jsontext_text(&json, "a \"key\"", NULL);
+	jsontext_open_array(&json, "array");
+	jsontext_bool(&json, NULL, true);
+	jsontext_integer(&json, NULL, INT64_MIN);
+	jsontext_real(&json, NULL, 0.5);
+	jsontext_open_array(&json, NULL);
+	jsontext_close_array(&json);
+	jsontext_open_object(&json, NULL);
+	jsontext_close_object(&json);
+	jsontext_close_array(&json);
+	jsontext_tree(&json, "tree", json_pack("{s:[i,n]}", "a", 1));
+	jsontext_time(&json, "time", 1764000000123456);
+	jsontext_time(&json, "never", 0);
+	jsontext_bool(&json, "last", false);
+	jsontext_close_object(&json);
+	line = jsontext_finish(&json, &length);
+	assert_string_equal(
+		line, "{\"text\":\"a \\\"b\\\" \\u0001 ü\","
+		      "\"bytes\":\"\ufffd( \ufffd cut \ufffd\ufffd\","
+		      "\"a \\\"key\\\"\":null,"
+		      "\"array\":[true,-9223372036854775808,0.5,[],{}],"
+		      "\"tree\":{\"a\":[1,null]},"
+		      "\"time\":\"2025-11-24T16:00:00.123456Z\",\"never\":null,\"last\":false}\n");
+	assert_int_equal(length, strlen(line));
+	free(line);
+}
+
+static void a_tree_that_is_missing_is_noticed(void **state)
+{
+	struct jsontext json = { 0 };
+	size_t length = 0;
+
+	(void)state;
+	jsontext_open_object(&json, NULL);
+	jsontext_tree(&json, "tree", NULL);
+	jsontext_text(&json, "more", "text");
+	jsontext_close_object(&json);
+	assert_null(jsontext_finish(&json, &length));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -153,6 +203,8 @@ int main(void)
 		cmocka_unit_test(a_line_is_what_jansson_writes),
 		cmocka_unit_test(a_fraction_keeps_its_microseconds),
 		cmocka_unit_test(a_long_line_is_whole),
+		cmocka_unit_test(a_line_is_written_value_by_value),
+		cmocka_unit_test(a_tree_that_is_missing_is_noticed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
