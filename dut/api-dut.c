@@ -28,22 +28,29 @@ static struct board *find_board(struct http_request *request, const struct daemo
 void api_duts(struct http_request *request, void *data)
 {
 	const struct daemon *daemon = data;
-	json_t *duts = json_object();
+	struct jsontext json = { 0 };
 
+	jsontext_open_object(&json, NULL);
+	jsontext_open_object(&json, "duts");
 	LIST_FOREACH(link, &daemon->boards) {
 		const struct board *board = CONTAINER_OF(link, struct board, link);
 
-		(void)json_object_set_new(duts, board->config->id, board_to_json(board));
+		board_write(board, board->config->id, &json);
 	}
-	http_reply_json(request, 200, json_pack("{s:o}", "duts", duts));
+	jsontext_close_object(&json);
+	jsontext_close_object(&json);
+	http_reply_jsontext(request, 200, &json);
 }
 
 void api_dut(struct http_request *request, void *data)
 {
 	const struct board *board = find_board(request, data);
+	struct jsontext json = { 0 };
 
-	if (board)
-		http_reply_json(request, 200, board_to_json(board));
+	if (!board)
+		return;
+	board_write(board, NULL, &json);
+	http_reply_jsontext(request, 200, &json);
 }
 
 /* ---- power ---- */
@@ -74,6 +81,14 @@ static void refuse_held(struct http_request *request, const struct board *board)
 	http_reply_error(request, 409, "%s %s", board->config->id, holder);
 }
 
+static void reply_power(struct http_request *request, const struct board *board)
+{
+	struct jsontext json = { 0 };
+
+	board_write_power(board, NULL, &json);
+	http_reply_jsontext(request, 200, &json);
+}
+
 static void on_power_done(const struct power_result *result, void *data)
 {
 	struct power_call *call = data;
@@ -97,7 +112,7 @@ static void on_power_done(const struct power_result *result, void *data)
 		http_reply_error(call->request, 502, "%s: power: %s", call->board->config->id,
 				 err.text);
 	else
-		http_reply_json(call->request, 200, board_power_json(call->board));
+		reply_power(call->request, call->board);
 	free(call);
 }
 
@@ -107,7 +122,7 @@ static void on_power_read(const struct power_result *result, void *data)
 	struct power_call *call = data;
 
 	(void)result;
-	http_reply_json(call->request, 200, board_power_json(call->board));
+	reply_power(call->request, call->board);
 	free(call);
 }
 
@@ -159,7 +174,7 @@ void api_power_get(struct http_request *request, void *data)
 	/* The device is busy with an operation: what is known is the answer, and does not wait for
 	 * it. */
 	if (outlet_busy(board->outlet))
-		http_reply_json(request, 200, board_power_json(board));
+		reply_power(request, board);
 	else
 		begin_power(request, board, OUTLET_READ, false);
 }

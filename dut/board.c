@@ -9,7 +9,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/jsontext.h"
 #include "base/log.h"
 #include "dut/daemon.h"
 #include "dut/lab-events.h"
@@ -340,26 +339,25 @@ void board_describe_holder(const struct board *board, char *text, size_t size)
 		(void)snprintf(text, size, "is %s", dut_state_name(board_state(board)));
 }
 
-json_t *board_power_json(const struct board *board)
+void board_write_power(const struct board *board, const char *key, struct jsontext *json)
 {
 	const struct outlet_status *status;
-	char since[CLOCK_ISO_SIZE];
-	json_t *power;
 
-	if (!board->outlet)
-		return json_null();
+	if (!board->outlet) {
+		jsontext_text(json, key, NULL);
+		return;
+	}
 	status = outlet_status(board->outlet);
-	power = json_pack("{s:s, s:b, s:o}", "state", power_state_name(status->state), "verified",
-			  status->verified, "since",
-			  status->since_realtime_us
-				  ? json_string(clock_format_iso(since, status->since_realtime_us))
-				  : json_null());
+	jsontext_open_object(json, key);
+	jsontext_text(json, "state", power_state_name(status->state));
+	jsontext_bool(json, "verified", status->verified);
+	jsontext_time(json, "since", status->since_realtime_us);
 	if (status->text[0])
-		(void)json_object_set_new(power, "error", jsontext_new(status->text));
-	return power;
+		jsontext_text(json, "error", status->text);
+	jsontext_close_object(json);
 }
 
-static json_t *consoles_json(const struct board *board)
+static void write_consoles(const struct board *board, struct jsontext *json)
 {
 	static const char *const names[] = {
 		[LINE_CLOSED] = "closed",
@@ -367,39 +365,49 @@ static json_t *consoles_json(const struct board *board)
 		[LINE_READING] = "idle",
 		[LINE_LENT] = "lent",
 	};
-	json_t *consoles = json_array();
 
-	for (size_t i = 0; i < board->n_lines; i++)
-		(void)json_array_append_new(
-			consoles, json_pack("{s:s, s:s, s:I}", "name", line_name(board->lines[i]),
-					    "state", names[line_state(board->lines[i])], "offset",
-					    (json_int_t)line_offset(board->lines[i])));
-	return consoles;
+	jsontext_open_array(json, "consoles");
+	for (size_t i = 0; i < board->n_lines; i++) {
+		jsontext_open_object(json, NULL);
+		jsontext_text(json, "name", line_name(board->lines[i]));
+		jsontext_text(json, "state", names[line_state(board->lines[i])]);
+		jsontext_integer(json, "offset", (int64_t)line_offset(board->lines[i]));
+		jsontext_close_object(json);
+	}
+	jsontext_close_array(json);
 }
 
-json_t *board_to_json(const struct board *board)
+void board_write(const struct board *board, const char *key, struct jsontext *json)
 {
 	const struct config_dut *config = board->config;
 	enum dut_state state = board_state(board);
-	json_t *object, *tags = json_array();
 	char text[512];
 
+	jsontext_open_object(json, key);
+	jsontext_text(json, "id", config->id);
+	jsontext_text(json, "state", dut_state_name(state));
+	jsontext_bool(json, "ready_for_service", board->ready);
+	jsontext_bool(json, "is_retired", board->retired);
+	jsontext_open_array(json, "tags");
 	for (char **tag = config->tags; *tag; tag++)
-		(void)json_array_append_new(tags, json_string(*tag));
-	object = json_pack("{s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:s?}", "id", config->id,
-			   "state", dut_state_name(state), "ready_for_service", board->ready,
-			   "is_retired", board->retired, "tags", tags, "power",
-			   board_power_json(board), "consoles", consoles_json(board), "job",
-			   board->job ? job_to_json(board->job) : json_null(), "description",
-			   config->description);
-	if (board->lease || board->foreign.pid)
-		(void)json_object_set_new(object, "executor",
-					  json_pack("{s:i}", "pid",
-						    (int)(board->lease ? lease_pid(board->lease)
-								       : board->foreign.pid)));
+		jsontext_text(json, NULL, *tag);
+	jsontext_close_array(json);
+	board_write_power(board, "power", json);
+	write_consoles(board, json);
+	if (board->job)
+		jsontext_tree(json, "job", job_to_json(board->job));
+	else
+		jsontext_text(json, "job", NULL);
+	jsontext_text(json, "description", config->description);
+	if (board->lease || board->foreign.pid) {
+		jsontext_open_object(json, "executor");
+		jsontext_integer(json, "pid",
+				 board->lease ? lease_pid(board->lease) : board->foreign.pid);
+		jsontext_close_object(json);
+	}
 	if (state == DUT_BORKED || state == DUT_WAIT_FOR_CONFIG) {
 		board_describe_holder(board, text, sizeof(text));
-		(void)json_object_set_new(object, "message", jsontext_new(text));
+		jsontext_text(json, "message", text);
 	}
-	return object;
+	jsontext_close_object(json);
 }

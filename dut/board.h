@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "base/error.h"
+#include "base/jsontext.h"
 #include "base/list.h"
 #include "dut/config.h"
 #include "dut/job.h"
@@ -94,8 +94,9 @@ bool board_may_be_cut(const struct board *board);
  * \"bisect\")". */
 void board_describe_holder(const struct board *board, char *text, size_t size);
 
-json_t *board_to_json(const struct board *board);
-json_t *board_power_json(const struct board *board);
+/* Write what the API tells of a board, and of its power alone, with a key in an object. */
+void board_write(const struct board *board, const char *key, struct jsontext *json);
+void board_write_power(const struct board *board, const char *key, struct jsontext *json);
 
 /*
  * Gives a free board to a job. started (or NULL) runs once, from the loop: 0 when its executor is

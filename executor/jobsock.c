@@ -186,8 +186,10 @@ static void on_events(struct http_request *request, void *data)
 static void on_state(struct http_request *request, void *data)
 {
 	const struct jobsock *jobsock = data;
+	struct jsontext json = { 0 };
 
-	http_reply_json(request, 200, jobsock->config.state(jobsock->config.data));
+	jobsock->config.state(&json, jobsock->config.data);
+	http_reply_jsontext(request, 200, &json);
 }
 
 static void admit_cancel(struct http_request *request, void *data)

@@ -6,6 +6,7 @@
 #include <systemd/sd-event.h>
 
 #include "base/error.h"
+#include "base/jsontext.h"
 #include "base/stream.h"
 
 /*
@@ -21,10 +22,10 @@ struct jobsock;
 
 struct jobsock_config {
 	sd_event *event;
-	int listen_fd;		      /* bound; jobsock listens, and owns it, also on failure */
-	uid_t control_uid;	      /* may cancel; root may too */
-	int job_dir_fd;		      /* with events.jsonl; borrowed */
-	json_t *(*state)(void *data); /* a new reference */
+	int listen_fd;	   /* bound; jobsock listens, and owns it, also on failure */
+	uid_t control_uid; /* may cancel; root may too */
+	int job_dir_fd;	   /* with events.jsonl; borrowed */
+	void (*state)(struct jsontext *json, void *data);      /* writes an object */
 	void (*cancel)(const char *why, uid_t by, void *data); /* why: NULL when not said */
 	struct stream *(*stream)(void *data);		       /* NULL before the first loan */
 	void (*ended)(void *data); /* once, after jobsock_end(): the viewers have what there is.

@@ -145,19 +145,24 @@ static int on_helper_gone(sd_event_source *source, int fd, uint32_t revents, voi
 	return 0;
 }
 
-static json_t *get_state(void *data)
+static void write_state(struct jsontext *json, void *data)
 {
 	const struct session *session = data;
 	const struct assignment *assignment = session->config.assignment;
 	uint64_t now_us = clock_now_us();
 
-	return json_pack("{s:s, s:{s:O, s:s?}, s:s, s:i, s:f, s:o, s:o}", "state",
-			 session->begun_realtime_us ? "RUNNING" : "QUEUED", "job", "id",
-			 assignment->id, "name", assignment->name, "phase",
-			 job_phase_name(session->boot.phase), "boot", (int)session->boot.number,
-			 "elapsed", events_elapsed(session->events, now_us), "timeouts",
-			 timeouts_state(&session->timeouts, now_us), "last_console",
-			 session_iso_time(loan_last_byte_realtime_us(session->loan)));
+	jsontext_open_object(json, NULL);
+	jsontext_text(json, "state", session->begun_realtime_us ? "RUNNING" : "QUEUED");
+	jsontext_open_object(json, "job");
+	jsontext_tree(json, "id", json_incref(assignment->id));
+	jsontext_text(json, "name", assignment->name);
+	jsontext_close_object(json);
+	jsontext_text(json, "phase", job_phase_name(session->boot.phase));
+	jsontext_integer(json, "boot", session->boot.number);
+	jsontext_real(json, "elapsed", events_elapsed(session->events, now_us));
+	timeouts_write_state(&session->timeouts, now_us, json);
+	jsontext_time(json, "last_console", loan_last_byte_realtime_us(session->loan));
+	jsontext_close_object(json);
 }
 
 static void on_job_cancel(const char *why, uid_t uid, void *data)
@@ -237,7 +242,7 @@ static int open_sockets(struct session *session, struct error *err)
 		.listen_fd = session->config.job_socket_fd,
 		.control_uid = assignment->socket_uid,
 		.job_dir_fd = session->config.dir_fd,
-		.state = get_state,
+		.state = write_state,
 		.cancel = on_job_cancel,
 		.stream = get_stream,
 		.ended = on_viewers_gone,

@@ -213,19 +213,30 @@ json_t *timeouts_result(const struct timeouts *timeouts)
 	return result;
 }
 
-json_t *timeouts_state(const struct timeouts *timeouts, uint64_t now_us)
+static void write_seconds(struct jsontext *json, const char *key, uint64_t duration_us)
 {
-	json_t *state = json_object();
+	if (duration_us == UINT64_MAX)
+		jsontext_text(json, key, NULL);
+	else if (duration_us % (uint64_t)usec_per_sec == 0)
+		jsontext_integer(json, key, (int64_t)(duration_us / (uint64_t)usec_per_sec));
+	else
+		jsontext_real(json, key, (double)duration_us / usec_per_sec);
+}
 
+void timeouts_write_state(const struct timeouts *timeouts, uint64_t now_us, struct jsontext *json)
+{
+	jsontext_open_object(json, "timeouts");
 	for (size_t i = 0; i < timeouts->count; i++) {
-		json_t *timeout;
+		const struct timeout *timeout = &timeouts->items[i];
 
-		if (!timeouts->items[i].running)
+		if (!timeout->running)
 			continue;
-		timeout = describe(&timeouts->items[i]);
-		(void)json_object_set_new(timeout, "remaining",
-					  seconds(timeouts_left_us(timeouts, i, now_us)));
-		(void)json_object_set_new(state, timeouts->items[i].name, timeout);
+		jsontext_open_object(json, timeout->name);
+		write_seconds(json, "limit", timeout->limit_us);
+		jsontext_integer(json, "retries", timeout->retries);
+		jsontext_integer(json, "retried", timeout->retried);
+		write_seconds(json, "remaining", timeouts_left_us(timeouts, i, now_us));
+		jsontext_close_object(json);
 	}
-	return state;
+	jsontext_close_object(json);
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/jsontext.h"
 #include "executor/description.h"
 
 /*
@@ -72,5 +73,5 @@ uint64_t timeouts_left_us(const struct timeouts *timeouts, size_t index, uint64_
 /* {NAME: {limit, retries, retried}} in seconds, null for no limit, as result.json has it. */
 json_t *timeouts_result(const struct timeouts *timeouts);
 
-/* The same with "remaining", of those that run, for the executor's socket. */
-json_t *timeouts_state(const struct timeouts *timeouts, uint64_t now_us);
+/* Writes the same with "remaining", of those that run, as the member "timeouts". */
+void timeouts_write_state(const struct timeouts *timeouts, uint64_t now_us, struct jsontext *json);

@@ -21,10 +21,13 @@ struct executor {
 	unsigned cancels;
 };
 
-static json_t *get_state(void *data)
+static void write_state(struct jsontext *json, void *data)
 {
 	(void)data;
-	return json_pack("{s:s, s:i}", "state", "RUNNING", "boot", 3);
+	jsontext_open_object(json, NULL);
+	jsontext_text(json, "state", "RUNNING");
+	jsontext_integer(json, "boot", 3);
+	jsontext_close_object(json);
 }
 
 static void on_cancel(const char *why, uid_t by, void *data)
@@ -49,7 +52,7 @@ static struct jobsock *start(sd_event *event, struct executor *executor)
 		.event = event,
 		.control_uid = getuid(),
 		.job_dir_fd = fuzz_folder_fd(),
-		.state = get_state,
+		.state = write_state,
 		.cancel = on_cancel,
 		.stream = get_stream,
 		.data = executor,

@@ -19,10 +19,13 @@ struct fixture {
 	unsigned cancels, ended;
 };
 
-static json_t *get_state(void *data)
+static void write_state(struct jsontext *json, void *data)
 {
 	(void)data;
-	return json_pack("{s:s, s:i}", "state", "RUNNING", "boot", 3);
+	jsontext_open_object(json, NULL);
+	jsontext_text(json, "state", "RUNNING");
+	jsontext_integer(json, "boot", 3);
+	jsontext_close_object(json);
 }
 
 static void on_cancel(const char *why, uid_t by, void *data)
@@ -56,7 +59,7 @@ static void start(struct fixture *f, uid_t control_uid)
 		.listen_fd = lab_listen(&f->lab),
 		.control_uid = control_uid,
 		.job_dir_fd = f->lab.dir_fd,
-		.state = get_state,
+		.state = write_state,
 		.cancel = on_cancel,
 		.stream = get_stream,
 		.ended = on_ended,
