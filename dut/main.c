@@ -173,7 +173,8 @@ static int make_loop(sd_event **ret, struct daemon **daemon, struct error *err)
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		(void)sigaddset(&blocked, signals[i]);
 	(void)sigprocmask(SIG_BLOCK, &blocked, NULL);
-	r = sd_event_default(&event);
+	/* The default loop would ask the kernel in each turn which thread it is in. */
+	r = sd_event_new(&event);
 	if (r >= 0)
 		r = sd_event_add_signal(event, NULL, SIGTERM, on_end, daemon);
 	if (r >= 0)
