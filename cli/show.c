@@ -42,6 +42,22 @@ static void show_consoles(const json_t *consoles)
 	}
 }
 
+/* Its message says who has retired it and why; one that has a job has no such message yet. */
+static void show_retired(const json_t *dut)
+{
+	const json_t *retired = json_object_get(dut, "retired");
+	const char *by = view_text(retired, "by"), *why = view_text(retired, "why");
+	free_ char *text = NULL;
+
+	if (!json_is_true(json_object_get(dut, "is_retired")))
+		return;
+	if (asprintf(&text, "%s%s%s%s%s",
+		     json_is_object(json_object_get(dut, "job")) ? "when its job has ended" : "yes",
+		     by ? ", by " : "", by ? by : "", why ? ": " : "", why ? why : "") < 0)
+		text = NULL;
+	view_field("retired", text);
+}
+
 static int show_dut(const struct cli *cli, const json_t *dut)
 {
 	free_ char *holder = NULL;
@@ -62,8 +78,8 @@ static int show_dut(const struct cli *cli, const json_t *dut)
 	view_field(json_is_object(json_object_get(dut, "job")) ? "job" : "holder", holder);
 	json_array_foreach(json_object_get(dut, "tags"), i, tag)
 		view_field(i == 0 ? "tags" : "", json_string_value(tag));
-	if (json_is_true(json_object_get(dut, "is_retired")))
-		view_field("retired", "yes");
+	view_field("comment", view_text(dut, "comment"));
+	show_retired(dut);
 	if (json_is_false(json_object_get(dut, "ready_for_service")))
 		view_field("ready", "no");
 	show_power(json_object_get(dut, "power"));

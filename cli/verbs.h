@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 
 /* Each in the file of its name. */
+extern const struct verb verb_activate;
 extern const struct verb verb_cancel;
 extern const struct verb verb_console;
 extern const struct verb verb_job;
@@ -12,7 +13,9 @@ extern const struct verb verb_list;
 extern const struct verb verb_log;
 extern const struct verb verb_power;
 extern const struct verb verb_results;
+extern const struct verb verb_retire;
 extern const struct verb verb_run;
+extern const struct verb verb_set;
 extern const struct verb verb_show;
 extern const struct verb verb_validate;
 extern const struct verb verb_version;

@@ -8,12 +8,13 @@
 #include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/text.h"
+#include "dut/access.h"
 #include "dut/api.h"
+#include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
 
-/* The board that the path names; when there is none the request is answered. */
-static struct board *find_board(struct http_request *request, const struct daemon *daemon)
+struct board *api_find_board(struct http_request *request, const struct daemon *daemon)
 {
 	const char *id = http_request_argument(request, "id");
 	struct board *board = daemon_find_board(daemon, id);
@@ -44,7 +45,7 @@ void api_duts(struct http_request *request, void *data)
 
 void api_dut(struct http_request *request, void *data)
 {
-	const struct board *board = find_board(request, data);
+	const struct board *board = api_find_board(request, data);
 	struct jsontext json = { 0 };
 
 	if (!board)
@@ -97,7 +98,7 @@ static void on_power_done(const struct power_result *result, void *data)
 
 	if (r >= 0 && call->then_on) {
 		call->then_on = false;
-		if (!board_is_idle(call->board)) {
+		if (!board_is_unused(call->board)) {
 			refuse_held(call->request, call->board);
 			free(call);
 			return;
@@ -167,7 +168,7 @@ static bool has_power(struct http_request *request, const struct board *board)
 
 void api_power_get(struct http_request *request, void *data)
 {
-	struct board *board = find_board(request, data);
+	struct board *board = api_find_board(request, data);
 
 	if (!board || !has_power(request, board))
 		return;
@@ -198,8 +199,9 @@ static const char *wanted_state(struct http_request *request, const json_t *body
 
 void api_power_put(struct http_request *request, void *data)
 {
-	struct board *board = find_board(request, data);
+	struct board *board = api_find_board(request, data);
 	json_auto_t *body = NULL;
+	struct access_identity who;
 	const char *state;
 	size_t length;
 	const char *text;
@@ -211,12 +213,18 @@ void api_power_put(struct http_request *request, void *data)
 	state = wanted_state(request, body);
 	if (!state)
 		return;
+	access_identify(data, request, &who);
+	if (board_is_out_of_service(board) &&
+	    !access_need(request, &who, ACCESS_ADMIN, "%s is %s: to switch its power",
+			 board->config->id, board->flags.retired ? "retired" : "not ready"))
+		return;
 	/* Only the lock's holder switches on; off does no harm to a board that has to go off
 	 * anyway. */
-	if (!board_is_idle(board) && !(strcmp(state, "off") == 0 && board_may_be_cut(board))) {
+	if (!board_is_unused(board) && !(strcmp(state, "off") == 0 && board_may_be_cut(board))) {
 		refuse_held(request, board);
 		return;
 	}
+	audit_note(data, &who, board->config->id, 0, "power", "%s", state);
 	begin_power(request, board, strcmp(state, "on") == 0 ? OUTLET_ON : OUTLET_OFF,
 		    strcmp(state, "cycle") == 0);
 }
@@ -264,7 +272,7 @@ static int first_offset(const struct http_request *request, const struct history
 void api_console(struct http_request *request, void *data)
 {
 	static const char *const later[] = { "boot", "timestamps", "mode" };
-	const struct board *board = find_board(request, data);
+	const struct board *board = api_find_board(request, data);
 	struct line *line = board ? find_line(request, board) : NULL;
 	struct error err;
 	uint64_t offset = 0;

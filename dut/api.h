@@ -8,6 +8,7 @@
 
 /* The HTTP API, dutd-api(7): routes become calls, errno becomes a status. */
 
+struct board;
 struct daemon;
 struct job;
 
@@ -16,6 +17,12 @@ struct http_server *api_stop(struct http_server *server);
 
 /* The HTTP status for a negative errno, by the one table. */
 unsigned api_status(int r);
+
+/* The board that the path names; when there is none the request is answered. */
+struct board *api_find_board(struct http_request *request, const struct daemon *daemon);
+
+/* Nobody waits for the changes of this board any more. For board_free() alone. */
+void api_flags_drop(struct board *board);
 
 bool api_is_one_of(const char *word, const char *const *words);
 
@@ -28,10 +35,11 @@ void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, cons
 /* Tells those who wait for the job, and its viewers. */
 void api_job_changed(struct daemon *daemon, struct job *job);
 
-/* ---- handlers of api-dut.c and api-job.c; data is the daemon ---- */
+/* ---- handlers of api-dut.c, api-flags.c and api-job.c; data is the daemon ---- */
 
 void api_duts(struct http_request *request, void *data);
 void api_dut(struct http_request *request, void *data);
+void api_dut_patch(struct http_request *request, void *data);
 void api_power_get(struct http_request *request, void *data);
 void api_power_put(struct http_request *request, void *data);
 void api_console(struct http_request *request, void *data);

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "dut/api.h"
 #include "dut/daemon.h"
 #include "dut/lab-events.h"
 #include "dut/lease.h"
@@ -22,6 +23,8 @@ struct board *board_free(struct board *board)
 	if (!board)
 		return NULL;
 	list_remove(&board->link);
+	api_flags_drop(board);
+	flags_done(&board->flags);
 	board->lease = lease_free(board->lease);
 	sd_event_source_disable_unref(board->foreign.source);
 	sd_event_source_disable_unref(board->foreign.timer);
@@ -230,14 +233,16 @@ int board_new(struct board **ret, struct daemon *daemon, const struct config_dut
 	if (!board)
 		return error_oom(err);
 	list_init(&board->link);
+	list_init(&board->flag_changes);
 	board->daemon = daemon;
 	board->config = config;
-	board->ready = true;
 	board->lock_fd = board->state_fd = board->runtime_fd = board->foreign.pidfd = -1;
 	board->lines = calloc(config->n_consoles + 1, sizeof(struct line *));
 	if (!board->lines)
 		return error_oom(err);
 	r = open_folders(board, err);
+	if (r >= 0)
+		r = flags_load(&board->flags, board->state_fd, err);
 	if (r >= 0)
 		r = open_power(board, err);
 	for (size_t i = 0; i < config->n_consoles && r >= 0; i++)
@@ -259,8 +264,8 @@ enum dut_state board_state(const struct board *board)
 {
 	const struct dut_facts facts = {
 		.configured = board->outlet != NULL,
-		.retired = board->retired,
-		.ready = board->ready,
+		.retired = board->flags.retired,
+		.ready = board->flags.ready,
 		.lock = board->lock_fd >= 0 ? LOCK_IS_OURS
 			: board->lease	    ? LOCK_IS_LENT
 					    : LOCK_IS_FOREIGN,
@@ -277,6 +282,19 @@ enum dut_state board_state(const struct board *board)
 bool board_is_idle(const struct board *board)
 {
 	return !board->job && !board->starting && board_state(board) == DUT_IDLE;
+}
+
+bool board_is_out_of_service(const struct board *board)
+{
+	enum dut_state state = board_state(board);
+
+	return !board->job && !board->starting && board->lock_fd >= 0 &&
+	       (state == DUT_RETIRED || state == DUT_TRAINING);
+}
+
+bool board_is_unused(const struct board *board)
+{
+	return board_is_idle(board) || board_is_out_of_service(board);
 }
 
 /* A person's `on` must not come after a job has begun. */
@@ -333,6 +351,14 @@ void board_describe_holder(const struct board *board, char *text, size_t size)
 								       : job->submitted_us));
 	else if (!board->outlet)
 		(void)snprintf(text, size, "has no power configured");
+	else if (board->flags.retired)
+		(void)snprintf(text, size, "is retired since %s%s%s%s%s",
+			       clock_format_iso(since, board->flags.since_realtime_us),
+			       board->flags.by ? " by " : "",
+			       board->flags.by ? board->flags.by : "", board->flags.why ? ": " : "",
+			       board->flags.why ? board->flags.why : "");
+	else if (!board->flags.ready)
+		(void)snprintf(text, size, "is not ready for service");
 	else if (is_switched_by_hand(board))
 		(void)snprintf(text, size, "is being switched on or off by hand");
 	else
@@ -386,12 +412,8 @@ void board_write(const struct board *board, const char *key, struct jsontext *js
 	jsontext_open_object(json, key);
 	jsontext_text(json, "id", config->id);
 	jsontext_text(json, "state", dut_state_name(state));
-	jsontext_bool(json, "ready_for_service", board->ready);
-	jsontext_bool(json, "is_retired", board->retired);
-	jsontext_open_array(json, "tags");
-	for (char **tag = config->tags; *tag; tag++)
-		jsontext_text(json, NULL, *tag);
-	jsontext_close_array(json);
+	jsontext_tree(json, "tags", flags_tags(&board->flags, config->tags));
+	flags_write(&board->flags, json);
 	board_write_power(board, "power", json);
 	write_consoles(board, json);
 	if (board->job)
@@ -405,7 +427,8 @@ void board_write(const struct board *board, const char *key, struct jsontext *js
 				 board->lease ? lease_pid(board->lease) : board->foreign.pid);
 		jsontext_close_object(json);
 	}
-	if (state == DUT_BORKED || state == DUT_WAIT_FOR_CONFIG) {
+	if (state == DUT_BORKED || state == DUT_WAIT_FOR_CONFIG || state == DUT_RETIRED ||
+	    state == DUT_TRAINING) {
 		board_describe_holder(board, text, sizeof(text));
 		jsontext_text(json, "message", text);
 	}

@@ -10,6 +10,7 @@
 #include "base/jsontext.h"
 #include "base/list.h"
 #include "dut/config.h"
+#include "dut/flags.h"
 #include "dut/job.h"
 #include "dut/line.h"
 #include "dut/outlet.h"
@@ -40,7 +41,8 @@ struct board {
 	struct job *job;     /* that has the board, until it is switched off; owned by the daemon */
 	struct lease *lease; /* with that job's executor */
 	bool starting;	     /* from the choice of the board until `go` */
-	bool ready, retired;
+	struct flags flags;
+	struct list flag_changes; /* flags_change.link (api-flags.c) */
 
 	bool state_is_told; /* to those who watch the lab's events: */
 	enum dut_state told_state;
@@ -79,8 +81,12 @@ void board_begin(struct board *board);
 
 enum dut_state board_state(const struct board *board);
 
-/* Whether nobody has it. */
+/* Whether nobody has it, and a job may. */
 bool board_is_idle(const struct board *board);
+
+/* Whether nobody has it because it is retired, or not ready for service; or is idle, or that. */
+bool board_is_out_of_service(const struct board *board);
+bool board_is_unused(const struct board *board);
 
 /* Whether a job could start now; or soon, because its power is being switched. */
 bool board_is_free(const struct board *board);

@@ -36,9 +36,10 @@ json_t *jobdir_dut_facts(const struct board *board)
 	const struct config_console *console = config->n_consoles > 0 ? &config->consoles[0] : NULL;
 
 	return json_pack("{s:s, s:o, s:o, s:s?, s:s?, s:O?, s:s?, s:s?}", "id", config->id,
-			 "aliases", text_array(config->aliases), "tags", text_array(config->tags),
-			 "mac", config->mac, "tty", console ? console->dut_tty : NULL, "variables",
-			 config->variables, "deploy", config->deploy_driver, "console",
+			 "aliases", text_array(config->aliases), "tags",
+			 flags_tags(&board->flags, config->tags), "mac", config->mac, "tty",
+			 console ? console->dut_tty : NULL, "variables", config->variables,
+			 "deploy", config->deploy_driver, "console",
 			 console ? console->name : NULL);
 }
 
