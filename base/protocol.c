@@ -130,6 +130,15 @@ bool job_reason_known(const char *reason)
 	return find_reason(reason) >= 0;
 }
 
+bool job_reason_cancels(const char *reason)
+{
+	int i = find_reason(reason);
+
+	return i >= 0 &&
+	       (reasons[i].status == JOB_CANCELLED || reasons[i].status == JOB_INCOMPLETE ||
+		reasons[i].status == JOB_SETUP_FAIL);
+}
+
 int packet_send(int fd, json_t *packet, const int *fds, unsigned n_fds, struct error *err)
 {
 	char control[CMSG_SPACE(sizeof(int) * PACKET_FDS_MAX)] = { 0 };

@@ -81,6 +81,9 @@ bool job_status_fits(enum job_status status, const char *reason);
 /* A reason of the complete list (with any N behind step:, command:, timeout:watchdogs.). */
 bool job_reason_known(const char *reason);
 
+/* One that dutd may give a running job its end by: none that the job alone can earn. */
+bool job_reason_cancels(const char *reason);
+
 /*
  * Sends one control packet. Takes the reference to packet. fds stay the caller's.
  *

@@ -90,7 +90,7 @@ void session_cancel(struct session *session, const char *reason, const char *by,
 	session->cancelled = true;
 	session->over = false;
 	(void)snprintf(session->reason, sizeof(session->reason), "%s",
-		       reason && job_reason_known(reason) ? reason : "cancelled");
+		       reason && job_reason_cancels(reason) ? reason : "cancelled");
 	(void)snprintf(session->message, sizeof(session->message), "%s%s%.128s%s%.256s",
 		       strcmp(session->reason, "cancelled") == 0 ? "cancelled" : session->reason,
 		       by ? " by " : "", by ? by : "", why ? ": " : "", why ? why : "");

@@ -346,6 +346,15 @@ class Cancel(StalledCase):
         dutd.send({'t': 'cancel', 'reason': 'console_lost', 'why': 'the adapter is gone'})
         self.assert_ended(dutd.run(), 'INCOMPLETE', 'console_lost', 'lab')
 
+    def test_nobody_makes_a_job_pass(self):
+        for reason in ('ok', 'warn', 'command:0', 'lunch'):
+            with self.subTest(reason):
+                dutd = self.make(job())
+                dutd.begin()
+                dutd.power_on()
+                dutd.send({'t': 'cancel', 'reason': reason})
+                self.assert_ended(dutd.run(), 'CANCELLED', 'cancelled', None)
+
 
 if __name__ == '__main__':
     unittest.main()

@@ -93,6 +93,11 @@ static void reasons_have_the_status_of_the_manual(void **state)
 	assert_int_equal(job_reason_status("client_lost", true), JOB_CANCELLED);
 	assert_int_equal(job_reason_status("nonsense", false), JOB_INCOMPLETE);
 	assert_true(job_reason_known("command:77"));
+	assert_true(job_reason_cancels("client_lost"));
+	assert_true(job_reason_cancels("console_lost"));
+	assert_false(job_reason_cancels("ok"));
+	assert_false(job_reason_cancels("command:0"));
+	assert_false(job_reason_cancels("lunch"));
 	assert_false(job_reason_known("command:"));
 	assert_false(job_reason_known("okay"));
 	assert_false(job_reason_known("timeout:"));
