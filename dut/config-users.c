@@ -43,6 +43,10 @@ static void add_named(const struct config_section *section, const struct yaml_no
 				       "there is no user '%s'; systemd-sysusers makes "
 				       "it, or give free numbers, as 64000-64063",
 				       name);
+		if (user && (user->pw_uid == 0 || user->pw_gid == 0)) {
+			config_problem(section, node, "'%s' has the rights of root", name);
+			return;
+		}
 		if (!user || !add_user(section->loader, config, user->pw_uid, user->pw_gid))
 			return;
 	}
