@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -88,6 +89,8 @@ int confine_check(struct error *err)
 
 	/* From /dev/urandom, against texts whose hashes collide. */
 	json_object_seed(0);
+	/* Calendar times ask for the time zone once, from a file. */
+	tzset();
 	if (r >= 0)
 		r = sandbox_drop(geteuid() == 0 ? &nobody : NULL, err);
 	return r < 0 ? r : sandbox_enter(SANDBOX_COMPUTE, NULL, 0, err);
