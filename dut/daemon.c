@@ -25,6 +25,7 @@
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
 #include "dut/prune.h"
+#include "dut/records.h"
 #include "dut/reserve.h"
 #include "dut/submit.h"
 #include "dut/users.h"
@@ -45,6 +46,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 		board_free(CONTAINER_OF(daemon->boards.previous, struct board, link));
 	daemon->bulk_worker = worker_free(daemon->bulk_worker);
 	daemon->worker = worker_free(daemon->worker);
+	daemon->records = records_free(daemon->records);
 	daemon->users = users_free(daemon->users);
 	daemon->lab_events = lab_events_free(daemon->lab_events);
 	while (!list_empty(&daemon->jobs))
@@ -134,6 +136,18 @@ static int open_folders(struct daemon *daemon, const struct daemon_options *opti
 		return error_errno(err, "the folder of the helper programs, %s",
 				   options->libexec_dir);
 	return 0;
+}
+
+static int open_records(struct daemon *daemon, struct error *err)
+{
+	const struct records_config config = {
+		.event = daemon->event,
+		.state_dir = daemon->state_dir,
+		.state_fd = daemon->state_fd,
+		.jobs_fd = daemon->jobs_fd,
+	};
+
+	return records_open(&daemon->records, &config, err);
 }
 
 /* ---- opening ---- */
@@ -262,6 +276,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	r = open_sources(daemon, err);
 	if (r >= 0)
 		r = open_folders(daemon, options, err);
+	if (r >= 0)
+		r = open_records(daemon, err);
 	if (r >= 0)
 		r = daemon_load_jobs(daemon, err);
 	if (r >= 0)

@@ -15,6 +15,7 @@
 struct board;
 struct http_server;
 struct lab_events;
+struct records;
 struct users;
 struct worker;
 
@@ -31,6 +32,7 @@ struct daemon {
 	uint64_t epoch;	  /* + 1 with each start */
 	uint64_t next_id; /* of the next job */
 	uint64_t started_realtime_us;
+	struct records *records;
 	struct worker *worker;	    /* records, in the order in which they were made */
 	struct worker *bulk_worker; /* what may take long */
 	bool pruning;		    /* an old job is being removed */

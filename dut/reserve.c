@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,7 +31,7 @@ static int open_reserve(int state_fd, off_t *ret_size)
 	return fd;
 }
 
-static void take_again(int state_fd)
+void reserve_take_again(int state_fd)
 {
 	off_t size = 0;
 	close_ int fd = open_reserve(state_fd, &size);
@@ -43,8 +42,7 @@ static void take_again(int state_fd)
 		(void)ftruncate(fd, size);
 }
 
-/* Whether some of it could be given up. */
-static bool give_up(int state_fd)
+bool reserve_give_up(int state_fd)
 {
 	off_t size = 0;
 	close_ int fd = open_reserve(state_fd, &size);
@@ -57,9 +55,9 @@ int reserve_replace(int state_fd, int dir_fd, const char *name, const char *text
 {
 	int r = file_replace(dir_fd, name, text, strlen(text), mode, err);
 
-	while ((r == -ENOSPC || r == -EDQUOT) && give_up(state_fd))
+	while ((r == -ENOSPC || r == -EDQUOT) && reserve_give_up(state_fd))
 		r = file_replace(dir_fd, name, text, strlen(text), mode, err);
 	if (r >= 0)
-		take_again(state_fd);
+		reserve_take_again(state_fd);
 	return r;
 }

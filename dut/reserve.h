@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -19,3 +20,8 @@
  */
 int reserve_replace(int state_fd, int dir_fd, const char *name, const char *text, mode_t mode,
 		    struct error *err);
+
+/* The two halves of it, for what is no file of its own: gives up some, or says that nothing is
+ * left; and takes again what there is room for. */
+bool reserve_give_up(int state_fd);
+void reserve_take_again(int state_fd);

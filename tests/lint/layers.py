@@ -26,7 +26,7 @@ WRAPPERS = {
     'pcre2.h': ('base/pattern*.c',),
     'curl/curl.h': ('executor/download.c', 'cli/client*.c', 'cli/client-internal.h'),
     'nettle/*': ('executor/sink.[ch]',),
-    'sqlite3.h': ('dut/records*.c',),
+    'sqlite3.h': ('dut/database.c',),
     'gpiod.h': ('hw/power-gpio*.c',),
     'libserialport.h': ('hw/console-serial*.c',),
 }

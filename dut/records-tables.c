@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/jsontext.h"
+#include "dut/records-internal.h"
+
+/* The tables that have no files beside them. */
+
+struct audit_work {
+	uint64_t time_us, job;
+	char *who, *role, *dut, *action, *detail;
+	void (*done)(int r, const struct error *err, void *data);
+	void *data;
+};
+
+static void release_audit(void *data)
+{
+	struct audit_work *audit = data;
+
+	free(audit->who);
+	free(audit->role);
+	free(audit->dut);
+	free(audit->action);
+	free(audit->detail);
+	free(audit);
+}
+
+static int write_audit(struct database *database, void *data, struct error *err)
+{
+	const struct audit_work *audit = data;
+
+	return database_run(database, err,
+			    "INSERT INTO audit (time_us, who, role, dut, job, action, detail)"
+			    " VALUES (?, ?, ?, ?, nullif(?, 0), ?, ?)",
+			    "usssuss", audit->time_us, audit->who, audit->role, audit->dut,
+			    audit->job, audit->action, audit->detail);
+}
+
+static void audit_done(int r, const struct error *err, void *data)
+{
+	const struct audit_work *audit = data;
+
+	if (audit->done)
+		audit->done(r, err, audit->data);
+}
+
+static int copy(char **ret, const char *text)
+{
+	*ret = text ? strdup(text) : NULL;
+	return text && !*ret ? -1 : 0;
+}
+
+int records_audit_add(struct records *records, const struct records_audit *audit,
+		      void (*done)(int r, const struct error *err, void *data), void *data,
+		      struct error *err)
+{
+	struct audit_work *ours = calloc(1, sizeof(*ours));
+	const struct records_work work = {
+		.write = write_audit,
+		.done = audit_done,
+		.release = release_audit,
+		.data = ours,
+	};
+	int r = 0;
+
+	if (!ours)
+		return error_oom(err);
+	ours->time_us = clock_realtime_us();
+	ours->job = audit->job;
+	ours->done = done;
+	ours->data = data;
+	if (copy(&ours->who, audit->who) < 0 || copy(&ours->role, audit->role) < 0 ||
+	    copy(&ours->dut, audit->dut) < 0 || copy(&ours->action, audit->action) < 0 ||
+	    copy(&ours->detail, audit->detail) < 0)
+		r = error_oom(err);
+	if (r >= 0)
+		r = records_run(records, &work, err);
+	if (r < 0)
+		release_audit(ours);
+	return r;
+}
+
+/* ---- reading it ---- */
+
+struct list_work {
+	char *dut; /* or NULL */
+	uint64_t before;
+	unsigned limit;
+	json_t *array;
+	records_json_fn done;
+	void *data;
+};
+
+static void release_list(void *data)
+{
+	struct list_work *list = data;
+
+	json_decref(list->array);
+	free(list->dut);
+	free(list);
+}
+
+static int add_audit(const struct database_row *row, void *data, struct error *err)
+{
+	struct list_work *list = data;
+	json_t *entry = json_pack(
+		"{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
+		(json_int_t)database_integer(row, 0), "time_us",
+		(json_int_t)database_integer(row, 1), "who", jsontext_new(database_text(row, 2)),
+		"role", jsontext_new(database_text(row, 3)), "dut",
+		jsontext_new(database_text(row, 4)), "job",
+		database_is_null(row, 5) ? json_null()
+					 : json_integer((json_int_t)database_integer(row, 5)),
+		"action", jsontext_new(database_text(row, 6)), "detail",
+		jsontext_new(database_text(row, 7)));
+
+	return json_array_append_new(list->array, entry) < 0 ? error_oom(err) : 0;
+}
+
+static int read_audit(struct database *database, void *data, struct error *err)
+{
+	static const char columns[] = "SELECT id, time_us, who, role, dut, job, action, detail"
+				      " FROM audit WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+	static const char of_dut[] = "SELECT id, time_us, who, role, dut, job, action, detail"
+				     " FROM audit WHERE id < ?1 AND dut = ?3"
+				     " ORDER BY id DESC LIMIT ?2";
+	struct list_work *list = data;
+
+	(void)json_array_clear(list->array);
+	if (list->dut)
+		return database_query(database, add_audit, list, err, of_dut, "uus", list->before,
+				      (uint64_t)list->limit, list->dut);
+	return database_query(database, add_audit, list, err, columns, "uu", list->before,
+			      (uint64_t)list->limit);
+}
+
+static void list_done(int r, const struct error *err, void *data)
+{
+	const struct list_work *list = data;
+
+	list->done(r, err, list->array, list->data);
+}
+
+int records_audit_list(struct records *records, const char *dut, uint64_t before, unsigned limit,
+		       records_json_fn done, void *data, struct error *err)
+{
+	struct list_work *list = calloc(1, sizeof(*list));
+	const struct records_work work = {
+		.read = read_audit,
+		.done = list_done,
+		.release = release_list,
+		.data = list,
+	};
+	int r = 0;
+
+	if (!list)
+		return error_oom(err);
+	*list = (struct list_work){
+		.before = before < INT64_MAX ? before : INT64_MAX,
+		.limit = limit < RECORDS_AUDIT_MAX ? limit : RECORDS_AUDIT_MAX,
+		.array = json_array(),
+		.done = done,
+		.data = data,
+	};
+	if (!list->array || copy(&list->dut, dut) < 0)
+		r = error_oom(err);
+	if (r >= 0)
+		r = records_run(records, &work, err);
+	if (r < 0)
+		release_list(list);
+	return r;
+}
+
+/* ---- reservations ---- */
+
+struct reservation_work {
+	char *dut, *record; /* NULL: there is none any more */
+	void (*done)(int r, const struct error *err, void *data);
+	void *data;
+};
+
+static void release_reservation(void *data)
+{
+	struct reservation_work *reservation = data;
+
+	free(reservation->dut);
+	free(reservation->record);
+	free(reservation);
+}
+
+static int write_reservation(struct database *database, void *data, struct error *err)
+{
+	const struct reservation_work *reservation = data;
+
+	if (!reservation->record)
+		return database_run(database, err, "DELETE FROM reservations WHERE dut = ?", "s",
+				    reservation->dut);
+	return database_run(database, err,
+			    "INSERT INTO reservations (dut, record) VALUES (?, ?)"
+			    " ON CONFLICT (dut) DO UPDATE SET record = excluded.record",
+			    "ss", reservation->dut, reservation->record);
+}
+
+static void reservation_done(int r, const struct error *err, void *data)
+{
+	const struct reservation_work *reservation = data;
+
+	if (reservation->done)
+		reservation->done(r, err, reservation->data);
+}
+
+int records_reservation_put(struct records *records, const char *dut, const json_t *reservation,
+			    void (*done)(int r, const struct error *err, void *data), void *data,
+			    struct error *err)
+{
+	struct reservation_work *ours = calloc(1, sizeof(*ours));
+	const struct records_work work = {
+		.write = write_reservation,
+		.done = reservation_done,
+		.release = release_reservation,
+		.data = ours,
+	};
+	int r = 0;
+
+	if (!ours)
+		return error_oom(err);
+	ours->done = done;
+	ours->data = data;
+	ours->record = reservation ? json_dumps(reservation, JSON_COMPACT) : NULL;
+	if (copy(&ours->dut, dut) < 0 || (reservation && !ours->record))
+		r = error_oom(err);
+	if (r >= 0)
+		r = records_run(records, &work, err);
+	if (r < 0)
+		release_reservation(ours);
+	return r;
+}
+
+struct reservation_reader {
+	void (*each)(const char *dut, const json_t *reservation, void *data);
+	void *data;
+};
+
+static int read_reservation(const struct database_row *row, void *data, struct error *err)
+{
+	const struct reservation_reader *reader = data;
+	json_auto_t *reservation = json_loads(database_text(row, 1), 0, NULL);
+
+	(void)err;
+	if (reservation)
+		reader->each(database_text(row, 0), reservation, reader->data);
+	return 0;
+}
+
+int records_reservation_load(struct records *records,
+			     void (*each)(const char *dut, const json_t *reservation, void *data),
+			     void *data, struct error *err)
+{
+	struct reservation_reader reader = { .each = each, .data = data };
+
+	return database_query(records->database, read_reservation, &reader, err,
+			      "SELECT dut, record FROM reservations ORDER BY dut", "");
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "base/error.h"
+#include "dut/database.h"
+#include "dut/filebatch.h"
+
+/*
+ * What dutd must not forget: <state>/dutd.db, and the files beside it that go with its rows. A
+ * thread of its own owns the database. What is asked for while it works is done together
+ * afterwards: files first, one sync of each and of their folder, then all rows in one transaction;
+ * so one wait for the disk is enough for many. Pieces are done, and told to be done, in the order
+ * in which they were asked for.
+ *
+ * jobs/<id>.json is written before the row of the job, and decides where the two differ: a database
+ * that is lost or damaged is moved aside to dutd.db.broken-N and made anew from those files.
+ */
+
+struct records;
+struct job;
+
+struct records_config {
+	sd_event *event;
+	const char *state_dir; /* absolute */
+	int state_fd, jobs_fd; /* borrowed */
+};
+
+/*
+ * Opens the database, makes it, brings it up to date, or makes it anew.
+ *
+ * Errors: -ENOTSUP for that of a newer dutd.
+ * Blocks: on the disk; long, when all jobs have to be read.
+ */
+int records_open(struct records **ret, const struct records_config *config, struct error *err);
+
+/* Finishes all that was asked for, without calling done. Blocks for as long. */
+struct records *records_free(struct records *records);
+
+/*
+ * A piece of work. files, write and read run in the thread, each of them or NULL, and touch nothing
+ * but data. write may run more than once (when the disk was full, or the database had to be made
+ * anew), and only the last time counts; it fails without the others of its transaction. read runs
+ * after the commit.
+ */
+struct records_work {
+	int (*files)(struct filebatch *files, void *data, struct error *err);
+	int (*write)(struct database *database, void *data, struct error *err);
+	int (*read)(struct database *database, void *data, struct error *err);
+	/* From the loop: the first failure, or 0 when all of it is on disk. Or NULL. */
+	void (*done)(int r, const struct error *err, void *data);
+	void (*release)(void *data); /* after done, or in records_free(); or NULL */
+	void *data;
+	bool *files_safe; /* set when the files are on disk, whatever happens to the rows; or NULL
+			   */
+};
+
+int records_run(struct records *records, const struct records_work *work, struct error *err);
+
+/* ---- the audit: who did what, when ---- */
+
+struct records_audit {
+	const char *who;    /* a user or a token */
+	const char *role;   /* or NULL */
+	const char *dut;    /* or NULL */
+	uint64_t job;	    /* 0: none */
+	const char *action; /* a word: "power_on", "reserve" */
+	const char *detail; /* or NULL */
+};
+
+/*
+ * Notes it; the time is now. done (or NULL) runs when it is on disk, or cannot be written. Nobody
+ * has to wait: what was asked for earlier is on disk earlier.
+ *
+ * Owns: the texts are copied.
+ */
+int records_audit_add(struct records *records, const struct records_audit *audit,
+		      void (*done)(int r, const struct error *err, void *data), void *data,
+		      struct error *err);
+
+enum { RECORDS_AUDIT_MAX = 1000 };
+
+/*
+ * Entries, the youngest first: [{"id", "time_us", "who", "role", "dut", "job", "action",
+ * "detail"}], at most limit of those with an id below before (UINT64_MAX: all); of one DUT, or of
+ * all for NULL. done runs once; its array is borrowed.
+ */
+typedef void (*records_json_fn)(int r, const struct error *err, const json_t *array, void *data);
+int records_audit_list(struct records *records, const char *dut, uint64_t before, unsigned limit,
+		       records_json_fn done, void *data, struct error *err);
+
+/* ---- reservations: one of a DUT at most, as their owner describes them ---- */
+
+/*
+ * Puts one in the place of what there is, or removes it (NULL). done (or NULL) runs when that is on
+ * disk.
+ *
+ * Owns: reservation is borrowed for the call.
+ */
+int records_reservation_put(struct records *records, const char *dut, const json_t *reservation,
+			    void (*done)(int r, const struct error *err, void *data), void *data,
+			    struct error *err);
+
+/*
+ * All of them, for the start, before anything else was asked for.
+ *
+ * Blocks: on the disk.
+ */
+int records_reservation_load(struct records *records,
+			     void (*each)(const char *dut, const json_t *reservation, void *data),
+			     void *data, struct error *err);
