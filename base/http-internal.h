@@ -13,6 +13,7 @@ struct MHD_Connection;
 struct MHD_Daemon;
 struct MHD_PostProcessor;
 struct MHD_Response;
+struct sockaddr_storage;
 
 enum {
 	HTTP_MAX_SEGMENTS = 16, /* of a path */
@@ -172,7 +173,7 @@ bool http_limits_admit(struct http_connection *connection);
 void http_limits_refuse(struct http_request *request);
 
 /* Says who a new connection's peer is, as far as the socket tells. */
-void http_limits_name_peer(struct http_peer *peer, int fd);
+void http_limits_name_peer(struct http_peer *peer, int fd, const struct sockaddr_storage *address);
 
 /* How much of a refused body is read for nothing. */
 static inline uint64_t http_max_dropped(const struct http_request *request)

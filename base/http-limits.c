@@ -79,19 +79,16 @@ static void name_address(struct http_peer *peer, const struct sockaddr_storage *
 	(void)snprintf(peer->user_name, sizeof(peer->user_name), "the client at %s", peer->address);
 }
 
-void http_limits_name_peer(struct http_peer *peer, int fd)
+void http_limits_name_peer(struct http_peer *peer, int fd, const struct sockaddr_storage *address)
 {
 	struct ucred credentials = { .pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1 };
-	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-	socklen_t length = sizeof(address);
+	socklen_t length = sizeof(credentials);
 
-	(void)getpeername(fd, (struct sockaddr *)&address, &length);
 	*peer = (struct http_peer){ .uid = (uid_t)-1, .gid = (gid_t)-1 };
-	if (address.ss_family == AF_INET || address.ss_family == AF_INET6) {
-		name_address(peer, &address);
+	if (address->ss_family == AF_INET || address->ss_family == AF_INET6) {
+		name_address(peer, address);
 		return;
 	}
-	length = sizeof(credentials);
 	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length);
 	peer->pid = credentials.pid;
 	peer->uid = credentials.uid;

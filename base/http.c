@@ -94,7 +94,8 @@ void http_connection_suspend(struct http_connection *connection)
 	}
 }
 
-static int connection_new(struct http_connection **ret, struct http_server *server, int fd)
+static int connection_new(struct http_connection **ret, struct http_server *server, int fd,
+			  const struct sockaddr_storage *address)
 {
 	struct http_connection *connection = calloc(1, sizeof(*connection));
 
@@ -103,17 +104,18 @@ static int connection_new(struct http_connection **ret, struct http_server *serv
 	list_init(&connection->link);
 	connection->server = server;
 	connection->fd = fd;
-	http_limits_name_peer(&connection->peer, fd);
+	http_limits_name_peer(&connection->peer, fd, address);
 	list_append(&server->connections, &connection->link);
 	*ret = connection;
 	return 0;
 }
 
-static void serve(struct http_server *server, int fd)
+static void serve(struct http_server *server, int fd, const struct sockaddr_storage *address)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	/* What MHD is told: nobody asks it. */
+	const struct sockaddr_un nowhere = { .sun_family = AF_UNIX };
 
-	if (connection_new(&server->accepting, server, fd) < 0) {
+	if (connection_new(&server->accepting, server, fd, address) < 0) {
 		(void)close(fd);
 		return;
 	}
@@ -123,8 +125,8 @@ static void serve(struct http_server *server, int fd)
 		return;
 	}
 	/* on_connection() takes it from there. MHD owns the fd, also when it fails. */
-	(void)MHD_add_connection(server->mhd, fd, (const struct sockaddr *)&address,
-				 sizeof(address.sun_family));
+	(void)MHD_add_connection(server->mhd, fd, (const struct sockaddr *)&nowhere,
+				 sizeof(nowhere.sun_family));
 	if (server->accepting)
 		connection_free(take_ptr(server->accepting));
 }
@@ -135,15 +137,18 @@ static int on_listen(sd_event_source *source, int fd, uint32_t revents, void *us
 
 	(void)revents;
 	for (unsigned i = 0; i < MAX_ACCEPTS; i++) {
+		struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+		socklen_t length = sizeof(address);
 		int client;
 
 		if (!http_limits_accepts(server)) {
 			(void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
 			return 0;
 		}
-		client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		client = accept4(fd, (struct sockaddr *)&address, &length,
+				 SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (client >= 0) {
-			serve(server, client);
+			serve(server, client, &address);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
