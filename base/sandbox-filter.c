@@ -60,7 +60,6 @@ enum verb {
 	REFUSE_IF,    /* the argument is the value; a rule that allows the call follows */
 	MISSING,      /* as if the kernel did not have it: libc then does without */
 	MISSING_IF,   /* the same when the argument is the value */
-	INVALID,      /* fails with EINVAL */
 };
 
 struct rule {
@@ -239,10 +238,7 @@ static const struct rule executor_rules[] = {
 	{ SYS_recv, ALLOW, 0, 0 },
 #endif
 	{ SYS_getsockopt, ALLOW, 0, 0 },
-	/* An option stays with a console when its job is over. libmicrohttpd does without: after
-	 * EINVAL it asks a connection for no other one, after ENOSYS for two with each answer, and
-	 * each refusal is a record for audit that costs more than the answer itself. */
-	{ SYS_setsockopt, INVALID, 0, 0 },
+	{ SYS_setsockopt, ALLOW, 0, 0 }, /* as far as this filter goes: refuse_quietly() */
 	{ SYS_clone3, MISSING, 0, 0 },
 };
 
@@ -411,11 +407,9 @@ static void emit_rule(struct filter *filter, const struct rule *rule)
 
 	if (rule->verb == MISSING || rule->verb == MISSING_IF)
 		decision = SECCOMP_RET_ERRNO | ENOSYS;
-	else if (rule->verb == INVALID)
-		decision = SECCOMP_RET_ERRNO | EINVAL;
 	else if (rule->verb == REFUSE_IF)
 		decision = filter->refusal;
-	if (rule->verb == ALLOW || rule->verb == MISSING || rule->verb == INVALID) {
+	if (rule->verb == ALLOW || rule->verb == MISSING) {
 		emit(filter, equal, number, 0, 1);
 		emit_return(filter, decision);
 		return;
@@ -499,20 +493,47 @@ static void emit_profile(struct filter *filter, enum sandbox_profile profile)
 	emit_rules(filter, &compute);
 }
 
+static int load(struct filter *filter, unsigned flags, struct error *err)
+{
+	const struct sock_fprog program = { .len = filter->length, .filter = filter->code };
+
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) < 0)
+		return error_errno(err, "cannot filter system calls");
+	return 0;
+}
+
+/*
+ * A filter in front of the executor's own, without records for audit: setsockopt() fails with
+ * EINVAL. An option would stay with a console when its job is over; libmicrohttpd tries one with
+ * each connection, and after EINVAL no other. Its record would cost more than the answer.
+ */
+static int refuse_quietly(struct error *err)
+{
+	struct filter filter = { .refusal = SECCOMP_RET_ERRNO | EINVAL };
+
+	emit_start(&filter);
+	emit(&filter, BPF_JMP | BPF_JEQ | BPF_K, SYS_setsockopt, 0, 1);
+	emit_return(&filter, filter.refusal);
+	emit_return(&filter, SECCOMP_RET_ALLOW);
+	return load(&filter, 0, err);
+}
+
 int sandbox_filter_calls(enum sandbox_profile profile, struct error *err)
 {
 	struct filter filter = {
 		.refusal = is_strict() ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM,
 	};
-	struct sock_fprog program = { .filter = filter.code };
+	int r;
 
 	if (!sandbox_can_filter())
 		return 0;
+	if (profile == SANDBOX_EXECUTOR) {
+		r = refuse_quietly(err);
+		if (r < 0)
+			return r;
+	}
 	emit_start(&filter);
 	emit_profile(&filter, profile);
 	emit_return(&filter, filter.refusal);
-	program.len = filter.length;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &program) < 0)
-		return error_errno(err, "cannot filter system calls");
-	return 0;
+	return load(&filter, SECCOMP_FILTER_FLAG_LOG, err);
 }
