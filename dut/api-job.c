@@ -15,13 +15,13 @@
 #include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/job-binding.h"
 #include "dut/metadata.h"
 #include "dut/results.h"
 
 enum { DEFAULT_LIMIT = 100, MAX_LIMIT = 1000, MAX_WAIT_S = 3600, MAX_WAITERS = 1000 };
 
-/* The job that the path names; when there is none the request is answered. */
-static struct job *find_job(struct http_request *request, const struct daemon *daemon)
+struct job *api_find_job(struct http_request *request, const struct daemon *daemon)
 {
 	const char *text = http_request_argument(request, "id");
 	struct job *job = NULL;
@@ -151,7 +151,7 @@ static int wait_for_end(struct http_request *request, struct daemon *daemon, con
 
 void api_job(struct http_request *request, void *data)
 {
-	const struct job *job = find_job(request, data);
+	const struct job *job = api_find_job(request, data);
 	const char *wait = http_request_query(request, "wait");
 	uint64_t seconds = 0;
 	struct error err;
@@ -196,7 +196,7 @@ static bool is_following(const struct http_request *request)
 void api_job_log(struct http_request *request, void *data)
 {
 	const struct daemon *daemon = data;
-	struct job *job = find_job(request, daemon);
+	struct job *job = api_find_job(request, daemon);
 	const char *text = http_request_query(request, "offset");
 	uint64_t offset = 0;
 	char first[24];
@@ -214,7 +214,7 @@ void api_job_log(struct http_request *request, void *data)
 		http_reply_header(request, "Console-Offset", first);
 		r = viewer_add_file(&job->viewers, request, job, daemon->jobs_fd, "console.log",
 				    "application/octet-stream", offset - job->console_base,
-				    is_following(request), &err);
+				    is_following(request), NULL, &err);
 	}
 	if (r < 0)
 		http_reply_error(request, api_status(r), "%s", err.text);
@@ -223,14 +223,17 @@ void api_job_log(struct http_request *request, void *data)
 void api_job_events(struct http_request *request, void *data)
 {
 	const struct daemon *daemon = data;
-	struct job *job = find_job(request, daemon);
+	struct job *job = api_find_job(request, daemon);
 	struct error err;
 	int r;
 
 	if (!job)
 		return;
-	r = viewer_add_file(&job->viewers, request, job, daemon->jobs_fd, "events.jsonl",
-			    HTTP_JSON_LINES, 0, is_following(request), &err);
+	r = job_binding_is_holder(job, request, &err);
+	if (r >= 0)
+		r = viewer_add_file(&job->viewers, request, job, daemon->jobs_fd, "events.jsonl",
+				    HTTP_JSON_LINES, 0, is_following(request),
+				    r > 0 ? &job->client.binding : NULL, &err);
 	if (r < 0)
 		http_reply_error(request, api_status(r), "%s", err.text);
 }
@@ -238,7 +241,7 @@ void api_job_events(struct http_request *request, void *data)
 void api_job_results(struct http_request *request, void *data)
 {
 	struct daemon *daemon = data;
-	const struct job *job = find_job(request, daemon);
+	const struct job *job = api_find_job(request, daemon);
 	struct error err;
 	int r;
 
@@ -290,7 +293,8 @@ void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, cons
 		why ? why : "");
 	daemon_note(daemon, job);
 	if (job->state == JOB_WAITING && !job->preparing) {
-		(void)job_set_end(job, JOB_CANCELLED, "cancelled", NULL, why);
+		(void)job_set_end(job, JOB_CANCELLED, job_client_cancel_reason(&job->client), NULL,
+				  why);
 		daemon_tell_end(daemon, job);
 	}
 }
@@ -367,7 +371,7 @@ static void cancel(struct http_request *request, struct daemon *daemon, struct j
 
 void api_job_cancel(struct http_request *request, void *data)
 {
-	struct job *job = find_job(request, data);
+	struct job *job = api_find_job(request, data);
 
 	if (job)
 		cancel(request, data, job);

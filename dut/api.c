@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "dut/access.h"
 #include "dut/daemon.h"
+#include "dut/job-binding.h"
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
 #include "dut/submit.h"
@@ -96,6 +97,7 @@ static struct http_route routes[] = {
 	{ .method = "GET", .path = "/api/v1/jobs/{id}/events", .handle = api_job_events },
 	{ .method = "GET", .path = "/api/v1/jobs/{id}/results", .handle = api_job_results },
 	{ .method = "POST", .path = "/api/v1/jobs/{id}/cancel", .handle = api_job_cancel },
+	{ .method = "DELETE", .path = "/api/v1/jobs/{id}/binding", .handle = api_job_unbind },
 	{ .path = NULL },
 };
 

@@ -26,6 +26,9 @@ void api_flags_drop(struct board *board);
 
 bool api_is_one_of(const char *word, const char *const *words);
 
+/* The job that the path names; NULL: there is none, and the request is answered. */
+struct job *api_find_job(struct http_request *request, const struct daemon *daemon);
+
 /*
  * Notes the cancel of a job that has not ended, and puts it on disk. Its executor hears of it from
  * whoever called, when that is done.

@@ -51,16 +51,21 @@ bool binding_is_on(const struct binding *binding)
 	return binding->timer != NULL;
 }
 
-bool binding_knows(const struct binding *binding, const char *token)
+bool binding_is_token(const char *token, const char *said)
 {
-	size_t length = token ? strlen(token) : 0;
+	size_t length = said ? strlen(said) : 0;
 	unsigned char differs = 0;
 
-	if (!token || !binding->token || strlen(binding->token) != length)
+	if (!said || strlen(token) != length)
 		return false;
 	for (size_t i = 0; i < length; i++)
-		differs |= (unsigned char)(binding->token[i] ^ token[i]);
+		differs |= (unsigned char)(token[i] ^ said[i]);
 	return differs == 0;
+}
+
+bool binding_knows(const struct binding *binding, const char *token)
+{
+	return binding->token && binding_is_token(binding->token, token);
 }
 
 void binding_attach(struct binding *binding)

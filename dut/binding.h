@@ -42,8 +42,11 @@ void binding_end(struct binding *binding);
 
 bool binding_is_on(const struct binding *binding);
 
-/* Whether this is its token, in a time that does not tell how much of it is. False when it binds
- * nothing; NULL is no token. */
+/* Whether what somebody says (or NULL) is the token, in a time that does not tell how much of it is
+ * right. */
+bool binding_is_token(const char *token, const char *said);
+
+/* Whether this is its token; false when it binds nothing. */
 bool binding_knows(const struct binding *binding, const char *token);
 
 /* A stream with its token has been opened; and is gone. Each attach has its detach. */

@@ -240,7 +240,8 @@ static void decide_end(const struct board *board, int dir_fd, const char *reason
 	bool started = dir_fd >= 0 && faccessat(dir_fd, "started", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	const char *why = reason;
 
-	*end = (struct job_result){ .status = JOB_CANCELLED, .reason = strdup("cancelled") };
+	*end = (struct job_result){ .status = JOB_CANCELLED,
+				    .reason = strdup(job_client_cancel_reason(&job->client)) };
 	if (job->cancelled) {
 		why = job->cancel_why;
 	} else if (started) {

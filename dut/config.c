@@ -179,8 +179,8 @@ static void read_limits(const struct config_section *root, struct config_limits 
 
 static void read_timeouts(const struct config_section *root, struct config *config)
 {
-	static const char *const known[] = { "overall", "infra_teardown", "daemon", "executor",
-					     NULL };
+	static const char *const known[] = { "overall",	 "infra_teardown", "daemon",
+					     "executor", "client",	   NULL };
 	struct config_section section;
 	const struct yaml_node *overall;
 
@@ -189,6 +189,7 @@ static void read_timeouts(const struct config_section *root, struct config *conf
 	read_positive_duration(&section, "infra_teardown", &config->infra_teardown_us);
 	read_positive_duration(&section, "daemon", &config->daemon_us);
 	read_positive_duration(&section, "executor", &config->executor_us);
+	read_positive_duration(&section, "client", &config->client_us);
 	overall = config_get(&section, "overall");
 	if (config->overall_us <= config->limits.overall_us)
 		return;
@@ -336,6 +337,7 @@ static struct config *new_config(void)
 	config->infra_teardown_us = UINT64_C(600) * USEC_PER_SEC;
 	config->daemon_us = UINT64_C(600) * USEC_PER_SEC;
 	config->executor_us = UINT64_C(600) * USEC_PER_SEC;
+	config->client_us = UINT64_C(60) * USEC_PER_SEC;
 	config->limits = (struct config_limits){
 		.overall_us = UINT64_C(24) * 3600 * USEC_PER_SEC,
 		.job_file = UINT64_C(1) << 20,

@@ -73,7 +73,8 @@ struct config {
 	char **admins;	    /* ends with NULL */
 	char **file_roots;  /* ends with NULL; absolute */
 	json_t *variables;  /* object of texts */
-	uint64_t overall_us, infra_teardown_us, daemon_us, executor_us; /* default timeouts */
+	uint64_t overall_us, infra_teardown_us, daemon_us, executor_us,
+		client_us; /* default timeouts */
 	struct config_limits limits;
 
 	struct config_dut **duts; /* dutd.yaml's, then those of the files in order */

@@ -22,6 +22,7 @@
 #include "dut/api.h"
 #include "dut/board.h"
 #include "dut/daemon-internal.h"
+#include "dut/job-binding.h"
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
 #include "dut/prune.h"
@@ -38,7 +39,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	if (!daemon)
 		return NULL;
 	sd_event_source_disable_unref(daemon->stop_timer);
-	sd_event_source_disable_unref(daemon->retry);
+	daemon->retry = sd_event_source_disable_unref(daemon->retry);
 	sd_event_source_disable_unref(daemon->save_timer);
 	daemon->http = api_stop(daemon->http);
 	submissions_drop(daemon);
@@ -297,6 +298,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	if (space_check(daemon->state_fd, daemon->config->limits.free_space, err) < 0)
 		log_msg(LOG_WARNING, "no job is taken: %s", err->text);
 	daemon_save_later(daemon); /* users that an earlier dutd did not take back */
+	LIST_FOREACH(link, &daemon->jobs)
+		job_binding_watch(daemon, CONTAINER_OF(link, struct job, link));
 	LIST_FOREACH(link, &daemon->boards)
 		board_begin(CONTAINER_OF(link, struct board, link));
 	r = open_socket(daemon, &listen_fd, err);

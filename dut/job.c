@@ -51,6 +51,7 @@ struct job *job_free(struct job *job)
 {
 	if (job) {
 		list_remove(&job->link);
+		job_client_done(&job->client);
 		free(job->name);
 		free(job->owner);
 		free(job->dut);
@@ -113,8 +114,9 @@ json_t *job_to_record(const struct job *job)
 		"off_pending", job->off_pending, "boot_id", job->boot_id, "submitted_us",
 		(json_int_t)job->submitted_us, "started_us", (json_int_t)job->started_us,
 		"ended_us", (json_int_t)job->ended_us, "cancel",
-		job->cancelled ? json_pack("{s:o, s:o}", "by", jsontext_new(job->cancel_by), "why",
-					   jsontext_new(job->cancel_why))
+		job->cancelled ? json_pack("{s:o, s:o, s:s}", "by", jsontext_new(job->cancel_by),
+					   "why", jsontext_new(job->cancel_why), "reason",
+					   job_client_cancel_reason(&job->client))
 			       : json_null());
 
 	for (unsigned i = 0; i + 1 < job->attempt && i < JOB_MAX_ATTEMPTS; i++)
@@ -127,7 +129,8 @@ json_t *job_to_record(const struct job *job)
 		(void)json_object_set_new(more, "user",
 					  json_pack("{s:I, s:I}", "uid", (json_int_t)job->user.uid,
 						    "gid", (json_int_t)job->user.gid));
-	if (!record || !more || json_object_update(record, more) < 0) {
+	if (!record || !more || job_client_add_to_record(&job->client, more) < 0 ||
+	    json_object_update(record, more) < 0) {
 		json_decref(record);
 		record = NULL;
 	}
@@ -174,6 +177,8 @@ json_t *job_to_json(const struct job *job)
 							     jsontext_new(job->cancel_by), "why",
 							     jsontext_new(job->cancel_why))
 						 : json_null());
+	(void)json_object_set_new(object, "on_disconnect",
+				  json_string(job->client.bound ? "cancel" : "continue"));
 	hide_end(object, job);
 	return object;
 }
@@ -244,7 +249,7 @@ static int fill_from_record(struct job *job, const json_t *record, struct error 
 	    set_text(&job->cancel_by, json_object_get(cancel, "by")) < 0 ||
 	    set_text(&job->cancel_why, json_object_get(cancel, "why")) < 0)
 		return error_oom(err);
-	return 0;
+	return job_client_from_record(&job->client, record, err);
 }
 
 int job_from_record(struct job **ret, const json_t *record, struct error *err)
@@ -281,6 +286,7 @@ bool job_set_end(struct job *job, enum job_status status, const char *reason, co
 {
 	if (job_next(job->state, JOB_END) == JOB_INVALID)
 		return false;
+	binding_end(&job->client.binding);
 	job->untold = job->state;
 	job->state = JOB_ENDED;
 	job->status = status;

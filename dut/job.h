@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "base/protocol.h"
 #include "base/sandbox.h"
+#include "dut/job-client.h"
 #include "dut/viewer.h"
 
 /*
@@ -58,6 +59,8 @@ struct job {
 	bool preparing; /* its folder is being made: not to be started yet */
 	bool cancelled; /* committed */
 	char *cancel_by, *cancel_why;
+
+	struct job_client client;
 
 	enum job_status status; /* when ended */
 	char *reason, *verdict, *message;

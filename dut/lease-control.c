@@ -278,11 +278,12 @@ void lease_send_cancel(struct lease *lease)
 		return;
 	lease->cancel_sent =
 		lease_send(lease,
-			   job->cancelled ? json_pack("{s:s, s:s, s:s?, s:s?}", "t", "cancel",
-						      "reason", "cancelled", "by", job->cancel_by,
-						      "why", job->cancel_why)
-					  : json_pack("{s:s, s:s, s:s}", "t", "cancel", "reason",
-						      "console_lost", "why", lease->why),
+			   job->cancelled
+				   ? json_pack("{s:s, s:s, s:s?, s:s?}", "t", "cancel", "reason",
+					       job_client_cancel_reason(&job->client), "by",
+					       job->cancel_by, "why", job->cancel_why)
+				   : json_pack("{s:s, s:s, s:s}", "t", "cancel", "reason",
+					       "console_lost", "why", lease->why),
 			   NULL, 0) >= 0;
 }
 

@@ -46,6 +46,11 @@ static int check_on_disconnect(const json_t *metadata, struct error *err)
 	    (!json_is_string(value) || !api_is_one_of(json_string_value(value), known)))
 		return error_set(err, -EINVAL,
 				 "metadata: on_disconnect is neither cancel nor continue");
+	/* Who knows the id is the client. */
+	if (json_is_string(value) && strcmp(json_string_value(value), "cancel") == 0 &&
+	    !json_is_string(json_object_get(metadata, "submission_id")))
+		return error_set(err, -EINVAL,
+				 "metadata: on_disconnect: cancel needs a submission_id");
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/list.h"
@@ -19,6 +20,7 @@
 #include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/job-binding.h"
 #include "dut/jobdir.h"
 #include "dut/jobuser.h"
 #include "dut/metadata.h"
@@ -38,7 +40,10 @@ struct submission {
 	struct http_request *request; /* NULL when the client has left */
 	json_t *metadata, *result;    /* as sent; as validated */
 	struct access_identity owner;
-	uint64_t user; /* http_peer.user */
+	uint64_t user;	/* http_peer.user */
+	const char *id; /* the submission_id in metadata, or NULL */
+	char digest[JOB_CLIENT_DIGEST_SIZE];
+	bool repeats; /* waits for what becomes of the one with the same id */
 	struct validator *validator;
 	bool unchecked;		/* waits for its turn to be checked */
 	sd_event_source *timer; /* while it waits for a board that settles */
@@ -75,6 +80,8 @@ void submit_set_limits(uint64_t job_file_bytes, uint64_t bucket_bytes)
 static void submission_free(struct submission *submission)
 {
 	list_remove(&submission->link);
+	if (submission->id)
+		daemon_retry(submission->daemon); /* who repeats it goes on */
 	validator_free(submission->validator);
 	sd_event_source_disable_unref(submission->timer);
 	json_decref(submission->metadata);
@@ -129,6 +136,17 @@ void submissions_job_changed(struct daemon *daemon, const struct job *job)
 
 /* ---- the job's beginning ---- */
 
+static void answer(struct http_request *request, unsigned status, const struct job *job)
+{
+	char id[24];
+
+	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
+	http_reply_json(request, status,
+			json_pack("{s:i, s:s, s:s, s:s, s:n, s:n}", "version", 1, "id", id, "dut",
+				  job->dut, "state", job_state_name(job_told_state(job)), "place",
+				  "error_msg"));
+}
+
 static void on_started(int r, const char *reason, void *data)
 {
 	struct submission *submission = data;
@@ -144,12 +162,10 @@ static void on_started(int r, const char *reason, void *data)
 	}
 	audit_note(submission->daemon, &submission->owner, job->dut, job->id, "submit", "%s",
 		   job->name);
+	job_binding_watch(submission->daemon, submission->job);
 	if (submission->request) {
-		http_reply_json(submission->request, 201,
-				json_pack("{s:i, s:s, s:s, s:s, s:n, s:n}", "version", 1, "id", id,
-					  "dut", job->dut, "state", job_state_name(job->state),
-					  "place", "error_msg"));
-	} else {
+		answer(submission->request, 201, job);
+	} else if (!submission->id) {
 		/* Nobody knows the id of this job. */
 		api_cancel_job(submission->daemon, submission->job, submission->owner.name,
 			       "the submitter left before it was answered");
@@ -208,8 +224,13 @@ static int begin_job(struct submission *submission, struct board *board, struct 
 		    : own_name ? own_name
 			       : "untitled",
 		    submission->owner.name, submission->owner.uid, board->config->id, err);
-	if (r < 0)
+	if (r >= 0)
+		r = job_client_init(&submission->job->client, submission->metadata,
+				    submission->digest, err);
+	if (r < 0) {
+		submission->job = job_free(submission->job);
 		return r;
+	}
 	submission->job->preparing = true;
 	submission->job->board = board;
 	list_append(&daemon->jobs, &submission->job->link);
@@ -321,6 +342,9 @@ static void choose_board(struct submission *submission, bool may_wait)
 		refuse_err(submission, r, &err);
 }
 
+static void begin(struct submission *submission);
+static void start_checks(struct daemon *daemon);
+
 void submissions_retry(struct daemon *daemon)
 {
 	/* Each frees at most itself: what else follows comes from the loop (daemon_retry()). */
@@ -329,12 +353,13 @@ void submissions_retry(struct daemon *daemon)
 
 		if (submission->waiting)
 			choose_board(submission, true);
+		else if (submission->repeats)
+			begin(submission);
 	}
+	start_checks(daemon);
 }
 
 /* ---- the check ---- */
-
-static void start_checks(struct daemon *daemon);
 
 static void refuse_job_file(struct submission *submission, const json_t *errors)
 {
@@ -436,6 +461,89 @@ static void start_checks(struct daemon *daemon)
 		if (r < 0)
 			refuse_err(submission, r, &err);
 	}
+}
+
+/* ---- repeats ---- */
+
+static void identify(struct submission *submission)
+{
+	int fd = http_request_part_fd(submission->request, "job_bucket_initial_state_tarball_file");
+	struct stat status;
+	size_t length;
+	const char *text = http_request_part(submission->request, "job", &length);
+
+	submission->id = json_string_value(json_object_get(submission->metadata, "submission_id"));
+	job_client_digest(submission->digest, submission->metadata, text, length,
+			  fd >= 0 && fstat(fd, &status) == 0 ? (int64_t)status.st_size : -1);
+}
+
+/* One that came before and has the same id. */
+static struct submission *find_earlier(const struct submission *submission)
+{
+	LIST_FOREACH(link, &submission->daemon->submissions) {
+		struct submission *other = CONTAINER_OF(link, struct submission, link);
+
+		if (other == submission)
+			return NULL;
+		if (other->id && strcmp(other->id, submission->id) == 0)
+			return other;
+	}
+	return NULL;
+}
+
+static struct job *find_job_of(const struct daemon *daemon, const char *id)
+{
+	LIST_FOREACH(link, &daemon->jobs) {
+		struct job *job = CONTAINER_OF(link, struct job, link);
+
+		if (job->client.submission_id && strcmp(job->client.submission_id, id) == 0)
+			return job;
+	}
+	return NULL;
+}
+
+/* The id says that it is a repeat: is it one? */
+static bool is_same(struct submission *submission, const char *owner, uid_t owner_uid,
+		    const char *digest)
+{
+	const char *text = NULL;
+
+	if (!access_owns(&submission->owner, owner, owner_uid))
+		text = "this submission_id is that of somebody else's job";
+	else if (strcmp(digest, submission->digest) != 0)
+		text = "this submission_id is that of another submission, which was not the same";
+	if (text)
+		refuse(submission, 409, NULL, text);
+	return !text;
+}
+
+/* A repeat gets the job of the first one, also while that is still on its way. */
+static bool is_repeat(struct submission *submission)
+{
+	const struct submission *earlier = find_earlier(submission);
+	const struct job *job;
+
+	submission->repeats = false;
+	if (earlier) {
+		if (is_same(submission, earlier->owner.name, earlier->owner.uid, earlier->digest))
+			submission->repeats = true;
+		return true;
+	}
+	job = find_job_of(submission->daemon, submission->id);
+	if (!job)
+		return false;
+	if (is_same(submission, job->owner, job->owner_uid, job->client.digest)) {
+		answer(submission->request, 200, job);
+		submission_free(submission);
+	}
+	return true;
+}
+
+/* Frees at most this one; start_checks() has to follow. */
+static void begin(struct submission *submission)
+{
+	if (!submission->id || !is_repeat(submission))
+		submission->unchecked = true;
 }
 
 /* ---- the request ---- */
@@ -545,6 +653,7 @@ void submit_handle(struct http_request *request, void *data)
 		refuse_err(submission, r, &err);
 		return;
 	}
-	submission->unchecked = true;
+	identify(submission);
+	begin(submission);
 	start_checks(daemon);
 }

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "dut/binding.h"
 #include "dut/job.h"
 
 struct viewer {
@@ -30,6 +31,7 @@ struct viewer {
 	char path[64];
 	uint64_t position;
 	bool follow;
+	struct binding *binding; /* or NULL: that is held */
 };
 
 void viewers_init(struct viewers *viewers, unsigned max)
@@ -63,6 +65,8 @@ static void viewer_done(void *data)
 	list_remove(&viewer->link);
 	if (viewer->viewers)
 		viewer->viewers->count--;
+	if (viewer->binding)
+		binding_detach(viewer->binding);
 	history_cursor_done(&viewer->cursor);
 	(void)close_fd(viewer->fd);
 	free(viewer);
@@ -148,6 +152,8 @@ static int add(struct viewers *viewers, struct viewer *viewer, struct http_reque
 	viewer->viewers = viewers;
 	viewers->count++;
 	list_append(&viewers->list, &viewer->link);
+	if (viewer->binding)
+		binding_attach(viewer->binding);
 	viewer->stream = http_reply_stream(request, 200, content_type, source, viewer);
 	return 0;
 }
@@ -182,7 +188,7 @@ int viewer_add_console(struct viewers *viewers, struct http_request *request,
 
 int viewer_add_file(struct viewers *viewers, struct http_request *request, const struct job *job,
 		    int jobs_dir_fd, const char *name, const char *content_type, uint64_t position,
-		    bool follow, struct error *err)
+		    bool follow, struct binding *binding, struct error *err)
 {
 	static const struct http_source source = { .read = read_file, .done = viewer_done };
 	struct viewer *viewer = new_viewer();
@@ -193,6 +199,7 @@ int viewer_add_file(struct viewers *viewers, struct http_request *request, const
 	viewer->jobs_dir_fd = jobs_dir_fd;
 	viewer->position = position;
 	viewer->follow = follow;
+	viewer->binding = binding;
 	(void)snprintf(viewer->path, sizeof(viewer->path), "%" PRIu64 "/%s", job->id, name);
 	return add(viewers, viewer, request, content_type, &source, err);
 }

@@ -15,6 +15,7 @@
  * of the line or job that wakes it.
  */
 
+struct binding;
 struct job;
 
 enum { MAX_VIEWERS = 100 }; /* of one console or job, half of them of one user; more get 429 */
@@ -40,11 +41,12 @@ int viewer_add_console(struct viewers *viewers, struct http_request *request,
  * Answers with a file of a job's folder, from position on; with follow until the job has ended and
  * all of it was sent, else until its present end.
  *
- * Owns: job is borrowed and outlives the server.
+ * Owns: job is borrowed and outlives the server; the binding (or NULL) is attached to as long as
+ * the client reads.
  */
 int viewer_add_file(struct viewers *viewers, struct http_request *request, const struct job *job,
 		    int jobs_dir_fd, const char *name, const char *content_type, uint64_t position,
-		    bool follow, struct error *err);
+		    bool follow, struct binding *binding, struct error *err);
 
 /* What they watch is no more: their streams end. */
 void viewers_end(struct viewers *viewers);

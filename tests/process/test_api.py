@@ -38,7 +38,8 @@ class Refusals(unittest.TestCase):
                     ('environ', {'A': 1}, 'environ.A is no text'),
                     ('name', 'x' * 201, 'name is no printable text of at most 200 bytes'),
                     ('submission_id', 5, 'submission_id is no printable text of at most 200 bytes'),
-                    ('on_disconnect', 'wait', 'on_disconnect is neither cancel nor continue')):
+                    ('on_disconnect', 'wait', 'on_disconnect is neither cancel nor continue'),
+                    ('on_disconnect', 'cancel', 'cancel needs a submission_id')):
                 with self.subTest(member):
                     self.refused(lab.submit(JOB, 'b1', **{member: value}), 400, text)
             self.refused(lab.api('POST', '/jobs', b'{}'), 415, 'multipart/form-data')
@@ -109,7 +110,8 @@ class Answers(unittest.TestCase):
                 'error_msg': None})
             self.assertEqual(set(lab.get('/jobs/1')), {
                 'id', 'name', 'dut', 'owner', 'state', 'phase', 'attempt', 'status', 'reason',
-                'verdict', 'message', 'console_base', 'submitted', 'started', 'ended', 'cancel'})
+                'verdict', 'message', 'console_base', 'submitted', 'started', 'ended', 'cancel',
+                'on_disconnect'})
             self.assertEqual(set(lab.get('/dut/b1')) - set(dut), {'executor'})
             for path, socket_path in (('/jobs/1/events', None),
                                       ('/events', lab.executor_socket('b1'))):
