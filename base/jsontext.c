@@ -54,41 +54,37 @@ enum {
 	FRACTION_DIGITS = 6,
 };
 
-/* Room for that many bytes, or NULL. */
-static char *reserve(struct jsontext *json, size_t length)
+static bool grow(struct jsontext *json, size_t length)
 {
-	if (length > json->size - json->used) {
-		size_t more = json->size > FIRST_SIZE ? json->size : FIRST_SIZE;
-		size_t size = json->size + (length > more ? length : more);
-		char *text = json->failed ? NULL : realloc(json->text, size);
+	size_t more = json->size > FIRST_SIZE ? json->size : FIRST_SIZE;
+	size_t size = json->size + (length > more ? length : more);
+	char *text = json->failed ? NULL : realloc(json->text, size);
 
-		json->failed = !text;
-		if (!text)
-			return NULL;
-		json->text = text;
-		json->size = size;
-	}
-	return json->text + json->used;
+	json->failed = !text;
+	if (!text)
+		return false;
+	json->text = text;
+	json->size = size;
+	return true;
+}
+
+static inline bool has_room(struct jsontext *json, size_t length)
+{
+	return length <= json->size - json->used || grow(json, length);
 }
 
 static void put(struct jsontext *json, const char *bytes, size_t length)
 {
-	char *to = reserve(json, length);
-
-	if (to) {
-		memcpy(to, bytes, length);
+	if (has_room(json, length)) {
+		memcpy(json->text + json->used, bytes, length);
 		json->used += length;
 	}
 }
 
-static void put_byte(struct jsontext *json, char byte)
+static inline void put_byte(struct jsontext *json, char byte)
 {
-	char *to = reserve(json, 1);
-
-	if (to) {
-		*to = byte;
-		json->used++;
-	}
+	if (has_room(json, 1))
+		json->text[json->used++] = byte;
 }
 
 static void put_escape(struct jsontext *json, char byte)
