@@ -65,8 +65,10 @@ static void answer(struct http_request *request, unsigned status, const char *co
 {
 	/* Two replies to one request are a mistake of the handler. */
 	assert(!request->answered);
-	if (content_type)
-		http_reply_header(request, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+	if (response && content_type &&
+	    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type) !=
+		    MHD_YES)
+		request->broken = true;
 	for (size_t i = 0; response && i < request->n_headers; i++)
 		if (MHD_add_response_header(response, request->headers[i].name,
 					    request->headers[i].value) != MHD_YES)
@@ -185,10 +187,8 @@ void http_reply_raw(const struct http_request *request)
 			  "Content-Length: %zu\r\n",
 			  request->status, json_media_type, strlen(request->error_body));
 	for (size_t i = 0; i < request->n_headers && length < (int)sizeof(text); i++)
-		if (strcmp(request->headers[i].name, MHD_HTTP_HEADER_CONTENT_TYPE) != 0)
-			length +=
-				snprintf(text + length, sizeof(text) - (size_t)length, "%s: %s\r\n",
-					 request->headers[i].name, request->headers[i].value);
+		length += snprintf(text + length, sizeof(text) - (size_t)length, "%s: %s\r\n",
+				   request->headers[i].name, request->headers[i].value);
 	if (length < (int)sizeof(text))
 		length += snprintf(text + length, sizeof(text) - (size_t)length, "\r\n%s",
 				   request->error_body);
