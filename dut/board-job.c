@@ -47,6 +47,10 @@ void board_begin_idle(struct board *board)
 {
 	struct error err;
 
+	/* One that was kept may have hung up since, with words that nobody has read. */
+	for (size_t i = 0; i < board->n_lines; i++)
+		if (line_state(board->lines[i]) == LINE_HELD)
+			(void)line_read(board->lines[i], NULL);
 	for (size_t i = 0; i < board->n_lines; i++)
 		(void)line_connect(board->lines[i], NULL);
 	read_lines(board);

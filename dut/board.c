@@ -183,6 +183,7 @@ static int open_line(struct board *board, const struct config_console *config, s
 	};
 	struct line_config line_config = {
 		.event = board->daemon->event,
+		.fdstore = board->daemon->fdstore,
 		.board = board->config->id,
 		.name = config->name,
 		.board_dir_fd = board->state_fd,

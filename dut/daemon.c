@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -22,6 +21,7 @@
 #include "dut/api.h"
 #include "dut/board.h"
 #include "dut/daemon-internal.h"
+#include "dut/fdstore.h"
 #include "dut/job-binding.h"
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
@@ -38,6 +38,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 {
 	if (!daemon)
 		return NULL;
+	fdstore_seal(daemon->fdstore);
 	sd_event_source_disable_unref(daemon->stop_timer);
 	daemon->retry = sd_event_source_disable_unref(daemon->retry);
 	sd_event_source_disable_unref(daemon->save_timer);
@@ -53,6 +54,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	while (!list_empty(&daemon->jobs))
 		job_free(CONTAINER_OF(daemon->jobs.previous, struct job, link));
 	config_free(daemon->config);
+	fdstore_free(daemon->fdstore);
 	(void)close_fd(daemon->jobs_fd);
 	(void)close_fd(daemon->state_lock_fd);
 	(void)close_fd(daemon->runtime_lock_fd);
@@ -215,10 +217,9 @@ static int open_socket(struct daemon *daemon, int *ret_fd, struct error *err)
 	close_ int fd = -1;
 	int r;
 
-	if (sd_listen_fds(1) > 0) {
-		*ret_fd = SD_LISTEN_FDS_START;
-		return 0;
-	}
+	r = fdstore_take_socket(daemon->fdstore, ret_fd, err);
+	if (r != 0)
+		return r;
 	r = file_listen_socket(&fd, daemon->runtime_fd, "dutd.sock", SOCK_STREAM,
 			       daemon->config->socket_mode, err);
 	if (r >= 0 && daemon->config->socket_group)
@@ -274,7 +275,9 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	list_init(&daemon->waiters);
 	list_init(&daemon->packings);
 
-	r = open_sources(daemon, err);
+	r = fdstore_new(&daemon->fdstore, err);
+	if (r >= 0)
+		r = open_sources(daemon, err);
 	if (r >= 0)
 		r = open_folders(daemon, options, err);
 	if (r >= 0)
@@ -303,8 +306,10 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	LIST_FOREACH(link, &daemon->boards)
 		board_begin(CONTAINER_OF(link, struct board, link));
 	r = open_socket(daemon, &listen_fd, err);
-	if (r >= 0)
-		r = api_start(&daemon->http, daemon, listen_fd, err);
+	if (r < 0)
+		return r;
+	fdstore_drop_rest(daemon->fdstore);
+	r = api_start(&daemon->http, daemon, listen_fd, err);
 	if (r < 0)
 		return r;
 	say_protections(daemon);

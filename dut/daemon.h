@@ -13,6 +13,7 @@
 /* The root of everything: it owns the configuration, the boards, the jobs and the API. */
 
 struct board;
+struct fdstore;
 struct http_server;
 struct lab_events;
 struct records;
@@ -36,6 +37,7 @@ struct daemon {
 	struct worker *worker;	    /* records, in the order in which they were made */
 	struct worker *bulk_worker; /* what may take long */
 	bool pruning;		    /* an old job is being removed */
+	struct fdstore *fdstore;    /* what outlives us */
 	struct users *users;
 	struct lab_events *lab_events;
 	struct http_server *http;

@@ -126,7 +126,7 @@ int lease_adopt_console(struct lease *lease, const json_t *console, int fds[stat
 	struct line *line = lease_line(lease);
 	json_int_t generation = json_integer_value(json_object_get(console, "gen"));
 
-	if (!line || line_state(line) != LINE_CLOSED)
+	if (!line || line_state(line) == LINE_LENT)
 		return 0;
 	if (json_is_object(console))
 		return line_adopt(line, fds, (unsigned)generation, err);

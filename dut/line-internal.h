@@ -6,9 +6,11 @@
 #include <systemd/sd-event.h>
 
 #include "base/stream.h"
+#include "dut/fdstore.h"
 #include "dut/line.h"
 
-/* What line.c (who reads a console) and line-disk.c (where its bytes go) share. */
+/* What line.c (who reads a console), line-disk.c (where its bytes go) and line-fds.c (through what)
+ * share. */
 
 struct line {
 	struct line_config config;
@@ -35,6 +37,8 @@ struct line {
 	int wake_fd;
 	bool fds_lent; /* the pipe and wake_fd were */
 	bool adopted;  /* fd came from an executor */
+	bool restored; /* fd and pipe come from an earlier dutd, and nobody has read them yet */
+	struct fdstore_slot fd_slot, pipe_slot;
 	sd_event_source *wake_source;
 	struct history history;
 	struct viewers viewers;
@@ -43,6 +47,28 @@ struct line {
 	void (*on_hangup)(void *data);
 	void *on_hangup_data;
 };
+
+/* ---- line-fds.c ---- */
+
+/* Pipe and eventfd, with what an earlier dutd had. */
+int line_make_fds(struct line *line, struct error *err);
+void line_close_fds(struct line *line);
+
+/* New ones for those that were lent: they stay with whoever got them from the borrower. */
+int line_renew_fds(struct line *line, struct error *err);
+
+/* The console is another one, or (-1) there is none any more. */
+void line_set_fd(struct line *line, int fd);
+
+/* The pipe is another one. */
+void line_keep_pipe(struct line *line);
+
+/* Takes over wake_fd, also on failure. */
+int line_watch_wake(struct line *line, int wake_fd, struct error *err);
+
+bool line_is_fifo(int fd);
+bool line_is_eventfd(int fd);
+bool line_is_same(int a, int b);
 
 /* ---- line-disk.c ---- */
 

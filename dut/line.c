@@ -8,9 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -28,25 +26,18 @@ static void drop_source(struct line *line)
 	line->fd_source = sd_event_source_disable_unref(line->fd_source);
 }
 
-/* The pipe and the eventfd. */
-static void close_fds(struct line *line)
-{
-	line->wake_source = sd_event_source_disable_unref(line->wake_source);
-	line->pipe_read_fd = close_fd(line->pipe_read_fd);
-	line->pipe_write_fd = close_fd(line->pipe_write_fd);
-	line->wake_fd = close_fd(line->wake_fd);
-}
-
 struct line *line_free(struct line *line)
 {
 	if (!line)
 		return NULL;
 	viewers_end(&line->viewers);
+	fdstore_put(line->config.fdstore, &line->fd_slot, -1);
+	fdstore_put(line->config.fdstore, &line->pipe_slot, -1);
 	drop_source(line);
 	sd_event_source_disable_unref(line->retry);
 	line->stream = stream_close(line->stream);
 	(void)close_fd(line->fd);
-	close_fds(line);
+	line_close_fds(line);
 	(void)close_fd(line->dir_fd);
 	line->config.console = console_close(line->config.console);
 	history_done(&line->history);
@@ -56,79 +47,6 @@ struct line *line_free(struct line *line)
 }
 
 CLEANUP_DEFINE(struct line *, line_free)
-
-static int on_wake(sd_event_source *source, int fd, uint32_t events, void *data)
-{
-	struct line *line = data;
-	uint64_t count;
-
-	(void)source;
-	(void)events;
-	/* The executor has this fd too, and may have made it one that blocks. */
-	if (preadv2(fd, &(struct iovec){ &count, sizeof(count) }, 1, -1, RWF_NOWAIT) < 0)
-		return 0;
-	viewers_wake(&line->viewers);
-	if (line->on_append)
-		line->on_append(line->on_append_data);
-	return 0;
-}
-
-/* Takes over wake_fd, also on failure. */
-static int watch_wake(struct line *line, int wake_fd, struct error *err)
-{
-	int r;
-
-	line->wake_source = sd_event_source_disable_unref(line->wake_source);
-	(void)close_fd(line->wake_fd);
-	line->wake_fd = wake_fd;
-	r = sd_event_add_io(line->config.event, &line->wake_source, line->wake_fd, EPOLLIN, on_wake,
-			    line);
-	if (r < 0)
-		return error_code(err, r, "cannot watch the console's eventfd");
-	(void)sd_event_source_set_description(line->wake_source, "console-wake");
-	return 0;
-}
-
-static int open_fds(struct line *line, struct error *err)
-{
-	int pipes[2], wake_fd;
-
-	if (pipe2(pipes, O_CLOEXEC | O_NONBLOCK) < 0)
-		return error_errno(err, "pipe");
-	line->pipe_read_fd = pipes[0];
-	line->pipe_write_fd = pipes[1];
-	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (wake_fd < 0)
-		return error_errno(err, "eventfd");
-	return watch_wake(line, wake_fd, err);
-}
-
-/*
- * What was lent stays with whoever got it from the borrower: a process that outlives it, the board
- * behind the console. The bytes of others go through a pipe that those do not have.
- */
-static int renew_fds(struct line *line, struct error *err)
-{
-	struct line old = *line;
-	int r;
-
-	if (!line->fds_lent)
-		return 0;
-	line->pipe_read_fd = line->pipe_write_fd = line->wake_fd = -1;
-	line->wake_source = NULL;
-	r = open_fds(line, err);
-	line->fds_lent = r < 0;
-	if (r >= 0) {
-		close_fds(&old);
-		return 0;
-	}
-	close_fds(line);
-	line->pipe_read_fd = old.pipe_read_fd;
-	line->pipe_write_fd = old.pipe_write_fd;
-	line->wake_fd = old.wake_fd;
-	line->wake_source = old.wake_source;
-	return r;
-}
 
 int line_new(struct line **ret, const struct line_config *config, struct error *err)
 {
@@ -154,7 +72,9 @@ int line_new(struct line **ret, const struct line_config *config, struct error *
 	r = history_scan(&line->history, err);
 	if (r < 0)
 		return r;
-	r = open_fds(line, err);
+	fdstore_slot_init(&line->fd_slot, "console", config->board, config->name);
+	fdstore_slot_init(&line->pipe_slot, "pipe", config->board, config->name);
+	r = line_make_fds(line, err);
 	if (r < 0)
 		return r;
 	line->config.console = config->console;
@@ -233,7 +153,7 @@ static void console_ended(struct line *line)
 	if (line->stream)
 		(void)stream_detach(line->stream, &line->fd, &line->pipe_read_fd,
 				    &line->pipe_write_fd, NULL);
-	line->fd = close_fd(line->fd);
+	line_set_fd(line, -1);
 	line->dropping = false;
 	line->state = LINE_CLOSED;
 	line_mark(line, "plug", json_pack("{s:s}", "event", "closed"));
@@ -343,7 +263,7 @@ static void disown(struct line *line)
 		viewers_wake(&line->viewers);
 		console_ended(line);
 	} else {
-		line->fd = close_fd(line->fd);
+		line_set_fd(line, -1);
 		line->state = LINE_CLOSED;
 	}
 }
@@ -361,9 +281,9 @@ int line_connect(struct line *line, struct error *err)
 	if (r < 0)
 		return r;
 	drop_source(line);
-	(void)close_fd(line->fd);
-	line->fd = fd;
+	line_set_fd(line, fd);
 	line->replaced = true;
+	line->restored = false;
 	if (line->state == LINE_CLOSED) {
 		line->state = LINE_HELD;
 		line_mark(line, "plug", json_pack("{s:s}", "event", "opened"));
@@ -407,8 +327,13 @@ int line_read(struct line *line, struct error *err)
 		line_begin_gap(line, err->text);
 		return 0;
 	}
-	return stream_attach(line->stream, take_fd(&line->fd), take_fd(&line->pipe_read_fd),
-			     take_fd(&line->pipe_write_fd), err);
+	r = stream_attach(line->stream, take_fd(&line->fd), take_fd(&line->pipe_read_fd),
+			  take_fd(&line->pipe_write_fd), err);
+	/* Bytes wait in the pipe even when the console says nothing more. */
+	if (r >= 0 && line->restored && !pump(line))
+		console_ended(line);
+	line->restored = false;
+	return r;
 }
 
 int line_hold(struct line *line, struct error *err)
@@ -431,7 +356,7 @@ int line_hold(struct line *line, struct error *err)
 	line->offset = line_offset(line);
 	line->stream = stream_close(line->stream);
 	/* Unless it has been at the end of the last loan. */
-	return renew_fds(line, err);
+	return line_renew_fds(line, err);
 }
 
 int line_begin_loan(struct line *line, uint64_t job, struct error *err)
@@ -448,25 +373,6 @@ static void watch_hangup(struct line *line)
 		(void)sd_event_source_set_description(line->fd_source, "console-lent");
 }
 
-static bool is_fifo(int fd)
-{
-	struct stat status;
-
-	return fd >= 0 && fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
-}
-
-/* Anything else might always be readable, and keep us busy. */
-static bool is_eventfd(int fd)
-{
-	static const char wanted[] = "anon_inode:[eventfd]";
-	char path[32], target[sizeof(wanted)];
-	ssize_t n;
-
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	n = readlink(path, target, sizeof(target));
-	return n == (ssize_t)strlen(wanted) && memcmp(target, wanted, (size_t)n) == 0;
-}
-
 int line_adopt(struct line *line, int fds[static LINE_LOAN_FDS], unsigned generation,
 	       struct error *err)
 {
@@ -474,20 +380,26 @@ int line_adopt(struct line *line, int fds[static LINE_LOAN_FDS], unsigned genera
 	close_ int write_fd = take_fd(&fds[2]), wake_fd = take_fd(&fds[3]);
 	int r;
 
-	if (console_fd < 0 || !is_fifo(read_fd) || !is_fifo(write_fd) || !is_eventfd(wake_fd))
+	if (console_fd < 0 || !line_is_fifo(read_fd) || !line_is_fifo(write_fd) ||
+	    !line_is_eventfd(wake_fd))
 		return error_set(err, -EBADF, "the executor sent no loan of a console");
-	r = watch_wake(line, take_fd(&wake_fd), err);
+	r = line_watch_wake(line, take_fd(&wake_fd), err);
 	if (r < 0)
 		return r;
-	(void)close_fd(line->fd);
-	(void)close_fd(line->pipe_read_fd);
+	/* What was kept for us is the console beyond doubt, and need not be opened anew. */
+	line->adopted = !line->restored || !line_is_same(line->fd, console_fd) ||
+			!line_is_same(line->pipe_read_fd, read_fd);
+	if (line->adopted) {
+		line_set_fd(line, take_fd(&console_fd));
+		(void)close_fd(line->pipe_read_fd);
+		line->pipe_read_fd = take_fd(&read_fd);
+		line_keep_pipe(line);
+	}
 	(void)close_fd(line->pipe_write_fd);
-	line->fd = take_fd(&console_fd);
-	line->pipe_read_fd = take_fd(&read_fd);
 	line->pipe_write_fd = take_fd(&write_fd);
 	line->generation = generation;
-	line->replaced = false;
-	line->fds_lent = line->adopted = true;
+	line->replaced = line->restored = false;
+	line->fds_lent = true;
 	line->state = LINE_LENT;
 	watch_hangup(line);
 	return 0;
@@ -502,7 +414,7 @@ unsigned line_lend(struct line *line, int ret_fds[static LINE_LOAN_FDS])
 	ret_fds[3] = line->wake_fd;
 	line->fds_lent = true;
 	line->state = LINE_LENT;
-	line->replaced = false;
+	line->replaced = line->restored = false;
 	return ++line->generation;
 }
 
@@ -527,17 +439,16 @@ int line_end_loan(struct line *line, int job_dir_fd, uint64_t base, uint64_t max
 	}
 	/* What a full disk did not take waits in the pipe. */
 	if (r >= 0) {
-		r = renew_fds(line, err);
+		r = line_renew_fds(line, err);
 		if (r < 0)
 			return r;
 	}
 	drop_source(line);
-	if (line->state == LINE_LENT) {
-		/* The borrower shares our open file: it may have changed its flags. */
-		if (line->fd >= 0)
-			(void)fcntl(line->fd, F_SETFL, O_NONBLOCK);
+	/* The borrower shares our open file: it may have changed its flags. */
+	if (line->state == LINE_LENT || line->restored)
+		(void)fcntl(line->fd, F_SETFL, O_NONBLOCK);
+	if (line->state == LINE_LENT)
 		line->state = line->fd >= 0 ? LINE_HELD : LINE_CLOSED;
-	}
 	viewers_wake(&line->viewers);
 	return r;
 }

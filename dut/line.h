@@ -22,6 +22,7 @@
  * executor reads; we watch for hang-up only.
  */
 
+struct fdstore;
 struct line;
 
 enum line_state { LINE_CLOSED, LINE_HELD, LINE_READING, LINE_LENT };
@@ -30,6 +31,7 @@ enum { LINE_LOAN_FDS = 4 }; /* console, pipe read end, pipe write end, eventfd *
 
 struct line_config {
 	sd_event *event;
+	struct fdstore *fdstore; /* keeps its fds while no dutd runs; NULL: nobody does */
 	const char *board;
 	struct console *console; /* taken over */
 	const char *name;
@@ -95,7 +97,7 @@ unsigned line_lend(struct line *line, int ret_fds[static LINE_LOAN_FDS]);
 
 /*
  * An executor that an earlier dutd started has had this loan: its fds (taken over, also on failure)
- * are ours now. CLOSED -> LENT.
+ * are ours now; the console and the pipe that were kept for us stay ours. CLOSED, HELD -> LENT.
  *
  * Errors: -EBADF for what are no such fds.
  */
