@@ -147,7 +147,7 @@ static const char *next_segment(const char **at, size_t *ret_length)
 	if (*segment != '/')
 		return NULL;
 	segment++;
-	*ret_length = strcspn(segment, "/");
+	*ret_length = (size_t)(strchrnul(segment, '/') - segment);
 	*at = segment + *ret_length;
 	return segment;
 }
@@ -258,7 +258,7 @@ void http_request_route(struct http_request *request)
 	}
 	for (const struct http_route *route = request->connection->server->config.routes;
 	     route->path; route++) {
-		if (path_fits(request, route->path) && method_fits(request, route->method)) {
+		if (method_fits(request, route->method) && path_fits(request, route->path)) {
 			request->route = route;
 			return;
 		}
