@@ -13,6 +13,7 @@
 #include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/reservation.h"
 
 struct board *api_find_board(struct http_request *request, const struct daemon *daemon)
 {
@@ -64,7 +65,20 @@ struct power_call {
 	struct http_request *request;
 	struct board *board;
 	bool then_on;
+	bool force; /* though somebody has reserved it */
 };
+
+/* Whether nobody else has it, or (force) has it but for a person's reservation. */
+static bool may_switch(const struct http_request *request, const struct board *board, bool force)
+{
+	const struct reservation *reservation = board->reservation;
+	struct access_identity who;
+
+	access_identify(board->daemon, request, &who);
+	if (force && reservation)
+		return board_is_idle_for(board, reservation->owner, reservation->owner_uid);
+	return reservation ? board_is_idle_for(board, who.name, who.uid) : board_is_unused(board);
+}
 
 static void on_caller_gone(void *data)
 {
@@ -98,7 +112,7 @@ static void on_power_done(const struct power_result *result, void *data)
 
 	if (r >= 0 && call->then_on) {
 		call->then_on = false;
-		if (!board_is_unused(call->board)) {
+		if (!may_switch(call->request, call->board, call->force)) {
 			refuse_held(call->request, call->board);
 			free(call);
 			return;
@@ -128,7 +142,7 @@ static void on_power_read(const struct power_result *result, void *data)
 }
 
 static void begin_power(struct http_request *request, struct board *board, enum outlet_verb verb,
-			bool then_on)
+			bool then_on, bool force)
 {
 	/* An off still gets in behind all that others have asked for. */
 	unsigned max = verb == OUTLET_OFF && !then_on ? MAX_WAITING_OFF : MAX_WAITING_BY_HAND;
@@ -147,7 +161,7 @@ static void begin_power(struct http_request *request, struct board *board, enum 
 		free(call);
 		return;
 	}
-	*call = (struct power_call){ .request = request, .board = board, .then_on = then_on };
+	*call = (struct power_call){ request, board, then_on, force };
 	r = outlet_request(board->outlet, verb, NULL,
 			   verb == OUTLET_READ ? on_power_read : on_power_done, call, &err);
 	if (r < 0) {
@@ -177,7 +191,7 @@ void api_power_get(struct http_request *request, void *data)
 	if (outlet_busy(board->outlet))
 		reply_power(request, board);
 	else
-		begin_power(request, board, OUTLET_READ, false);
+		begin_power(request, board, OUTLET_READ, false, false);
 }
 
 /* The wanted state of {"state": ...}, or NULL when the request is answered. */
@@ -197,6 +211,15 @@ static const char *wanted_state(struct http_request *request, const json_t *body
 	return NULL;
 }
 
+/* Whether he may go over a reservation. */
+static bool need_force(struct http_request *request, const struct board *board)
+{
+	struct access_identity who;
+
+	access_identify(board->daemon, request, &who);
+	return access_need(request, &who, ACCESS_ADMIN, "to switch %s by force", board->config->id);
+}
+
 void api_power_put(struct http_request *request, void *data)
 {
 	struct board *board = api_find_board(request, data);
@@ -205,6 +228,7 @@ void api_power_put(struct http_request *request, void *data)
 	const char *state;
 	size_t length;
 	const char *text;
+	bool force;
 
 	if (!board || !has_power(request, board))
 		return;
@@ -218,15 +242,19 @@ void api_power_put(struct http_request *request, void *data)
 	    !access_need(request, &who, ACCESS_ADMIN, "%s is %s: to switch its power",
 			 board->config->id, board->flags.retired ? "retired" : "not ready"))
 		return;
+	force = json_is_true(json_object_get(body, "force"));
+	if (force && !need_force(request, board))
+		return;
 	/* Only the lock's holder switches on; off does no harm to a board that has to go off
 	 * anyway. */
-	if (!board_is_unused(board) && !(strcmp(state, "off") == 0 && board_may_be_cut(board))) {
+	if (!may_switch(request, board, force) &&
+	    !(strcmp(state, "off") == 0 && board_may_be_cut(board))) {
 		refuse_held(request, board);
 		return;
 	}
 	audit_note(data, &who, board->config->id, 0, "power", "%s", state);
 	begin_power(request, board, strcmp(state, "on") == 0 ? OUTLET_ON : OUTLET_OFF,
-		    strcmp(state, "cycle") == 0);
+		    strcmp(state, "cycle") == 0, force);
 }
 
 /* ---- console ---- */

@@ -38,7 +38,8 @@ void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, cons
 /* Tells those who wait for the job, and its viewers. */
 void api_job_changed(struct daemon *daemon, struct job *job);
 
-/* ---- handlers of api-dut.c, api-flags.c and api-job.c; data is the daemon ---- */
+/* ---- handlers of api-dut.c, api-flags.c, api-reservation.c and api-job.c; data is the daemon
+ * ---- */
 
 void api_duts(struct http_request *request, void *data);
 void api_dut(struct http_request *request, void *data);
@@ -47,6 +48,15 @@ void api_power_get(struct http_request *request, void *data);
 void api_power_put(struct http_request *request, void *data);
 void api_console(struct http_request *request, void *data);
 void api_dut_cancel(struct http_request *request, void *data);
+
+void api_reservation_get(struct http_request *request, void *data);
+void api_reservation_post(struct http_request *request, void *data);
+void api_reservation_patch(struct http_request *request, void *data);
+void api_reservation_delete(struct http_request *request, void *data);
+void api_reservations_post(struct http_request *request, void *data);
+
+/* After the server and the worker: what they did not get to is forgotten. */
+void api_reservations_drop(struct daemon *daemon);
 
 void api_jobs(struct http_request *request, void *data);
 void api_job(struct http_request *request, void *data);

@@ -19,6 +19,7 @@
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
 #include "dut/lease.h"
+#include "dut/reservation.h"
 
 /*
  * A board's way through a job: taken, given to an executor, taken back with the lock, concluded by
@@ -45,6 +46,7 @@ static void read_lines(struct board *board)
 /* Idle at last: the console is read, the power is known. */
 void board_begin_idle(struct board *board)
 {
+	bool off = board->config->off_at_start && !board->reservation;
 	struct error err;
 
 	/* One that was kept may have hung up since, with words that nobody has read. */
@@ -54,9 +56,8 @@ void board_begin_idle(struct board *board)
 	for (size_t i = 0; i < board->n_lines; i++)
 		(void)line_connect(board->lines[i], NULL);
 	read_lines(board);
-	if (board->outlet &&
-	    outlet_request(board->outlet, board->config->off_at_start ? OUTLET_OFF : OUTLET_READ,
-			   NULL, NULL, NULL, &err) < 0)
+	if (board->outlet && outlet_request(board->outlet, off ? OUTLET_OFF : OUTLET_READ, NULL,
+					    NULL, NULL, &err) < 0)
 		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
 	daemon_retry(board->daemon);
 }
@@ -83,6 +84,8 @@ void board_off_is_over(struct board *board)
 		job->board = NULL;
 		daemon_note(board->daemon, job);
 	}
+	if (board->reservation)
+		reservation_go_on(board->reservation);
 	daemon_retry(board->daemon);
 }
 

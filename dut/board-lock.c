@@ -16,6 +16,7 @@
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
 #include "dut/lease.h"
+#include "dut/reservation.h"
 
 /*
  * Who holds a board's lock. When it is ours the board begins, with what an earlier dutd left; when
@@ -187,6 +188,8 @@ void board_begin(struct board *board)
 		board_off_is_over(board); /* its power is not configured any more */
 	else if (job)
 		board_conclude(board, reason);
+	else if (board->reservation && board->reservation->stage != RESERVATION_HELD)
+		reservation_go_on(board->reservation);
 	else
 		board_begin_idle(board);
 }

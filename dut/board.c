@@ -14,6 +14,7 @@
 #include "dut/daemon.h"
 #include "dut/lab-events.h"
 #include "dut/lease.h"
+#include "dut/reservation.h"
 
 static const uint64_t OFF_GRACE_US =
 	UINT64_C(10) * 1000000; /* an off that takes longer makes the board BORKED */
@@ -26,6 +27,7 @@ struct board *board_free(struct board *board)
 	api_flags_drop(board);
 	flags_done(&board->flags);
 	board->lease = lease_free(board->lease);
+	board->reservation = reservation_free(board->reservation);
 	sd_event_source_disable_unref(board->foreign.source);
 	sd_event_source_disable_unref(board->foreign.timer);
 	(void)close_fd(board->foreign.pidfd);
@@ -272,6 +274,7 @@ enum dut_state board_state(const struct board *board)
 					    : LOCK_IS_FOREIGN,
 		.starting = board->starting,
 		.answering = board->lease && lease_is_answering(board->lease),
+		.reserved = board->reservation != NULL,
 		.switching_off = board->off.pending,
 		.off_unconfirmed = (board->off.pending && off_takes_too_long(board)) ||
 				   board->conclude.text[0],
@@ -298,20 +301,45 @@ bool board_is_unused(const struct board *board)
 	return board_is_idle(board) || board_is_out_of_service(board);
 }
 
+bool board_is_idle_for(const struct board *board, const char *owner, uid_t uid)
+{
+	const struct reservation *reservation = board->reservation;
+
+	if (!reservation)
+		return board_is_idle(board);
+	return !board->job && !board->starting && !board->off.pending && owner &&
+	       reservation->stage == RESERVATION_HELD &&
+	       reservation_is_of(reservation, owner, uid) && board_state(board) == DUT_RESERVED;
+}
+
 /* A person's `on` must not come after a job has begun. */
 static bool is_switched_by_hand(const struct board *board)
 {
-	return board_is_idle(board) && board->outlet && outlet_switches(board->outlet);
+	return board->outlet && outlet_switches(board->outlet);
+}
+
+bool board_is_free_for(const struct board *board, const char *owner, uid_t uid)
+{
+	return board_is_idle_for(board, owner, uid) && !is_switched_by_hand(board);
+}
+
+bool board_is_settling_for(const struct board *board, const char *owner, uid_t uid)
+{
+	if (board_is_idle_for(board, owner, uid))
+		return is_switched_by_hand(board);
+	if (board->off.pending)
+		return !off_takes_too_long(board);
+	return board->reservation && board->reservation->stage > RESERVATION_HELD && !board->job;
 }
 
 bool board_is_free(const struct board *board)
 {
-	return board_is_idle(board) && !is_switched_by_hand(board);
+	return board_is_free_for(board, NULL, (uid_t)-1);
 }
 
 bool board_is_settling(const struct board *board)
 {
-	return is_switched_by_hand(board) || (board->off.pending && !off_takes_too_long(board));
+	return board_is_settling_for(board, NULL, (uid_t)-1);
 }
 
 bool board_may_be_cut(const struct board *board)
@@ -319,6 +347,25 @@ bool board_may_be_cut(const struct board *board)
 	bool answers = board->starting || (board->lease && lease_is_answering(board->lease));
 
 	return board->off.pending || (board->lock_fd < 0 && !answers);
+}
+
+static void describe_reservation(const struct board *board, char *text, size_t size)
+{
+	const struct reservation *reservation = board->reservation;
+	const char *error = board->outlet ? outlet_status(board->outlet)->text : "";
+	char until[RESERVATION_TIME_SIZE];
+
+	if (board->off.pending)
+		(void)snprintf(text, size, "is being switched off after the reservation of %s%s%s",
+			       reservation->owner, *error ? ": " : "", error);
+	else if (reservation->stage > RESERVATION_HELD)
+		(void)snprintf(text, size, "is just being released by %s", reservation->owner);
+	else
+		(void)snprintf(text, size, "is reserved by %s%s%s%s until %s", reservation->owner,
+			       reservation->why ? " (\"" : "",
+			       reservation->why ? reservation->why : "",
+			       reservation->why ? "\")" : "",
+			       reservation_format_until(reservation, until));
 }
 
 void board_describe_holder(const struct board *board, char *text, size_t size)
@@ -350,6 +397,8 @@ void board_describe_holder(const struct board *board, char *text, size_t size)
 			       job->owner, job->id, job->name,
 			       clock_format_iso(since, job->started_us ? job->started_us
 								       : job->submitted_us));
+	else if (board->reservation)
+		describe_reservation(board, text, size);
 	else if (!board->outlet)
 		(void)snprintf(text, size, "has no power configured");
 	else if (board->flags.retired)
@@ -404,6 +453,41 @@ static void write_consoles(const struct board *board, struct jsontext *json)
 	jsontext_close_array(json);
 }
 
+static void write_reserver(const struct reservation *reservation, struct jsontext *json)
+{
+	jsontext_open_object(json, "holder");
+	jsontext_text(json, "job", NULL);
+	jsontext_text(json, "owner", reservation->owner);
+	jsontext_text(json, "why", reservation->why);
+	jsontext_time(json, "since", reservation->since_realtime_us);
+	jsontext_time(json, "until", clock_realtime_us() + reservation_left_us(reservation));
+	jsontext_close_object(json);
+}
+
+/* Who has it, whether for a job or by hand. */
+static void write_holder(const struct board *board, struct jsontext *json)
+{
+	const struct job *job = board->job;
+	char id[24];
+
+	if (!job && board->reservation) {
+		write_reserver(board->reservation, json);
+		return;
+	}
+	if (!job) {
+		jsontext_text(json, "holder", NULL);
+		return;
+	}
+	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
+	jsontext_open_object(json, "holder");
+	jsontext_text(json, "job", id);
+	jsontext_text(json, "owner", job->owner);
+	jsontext_text(json, "why", job->name);
+	jsontext_time(json, "since", job->started_us ? job->started_us : job->submitted_us);
+	jsontext_text(json, "until", NULL);
+	jsontext_close_object(json);
+}
+
 void board_write(const struct board *board, const char *key, struct jsontext *json)
 {
 	const struct config_dut *config = board->config;
@@ -422,6 +506,11 @@ void board_write(const struct board *board, const char *key, struct jsontext *js
 	else
 		jsontext_text(json, "job", NULL);
 	jsontext_text(json, "description", config->description);
+	if (board->reservation)
+		jsontext_tree(json, "reservation", reservation_to_json(board->reservation));
+	else
+		jsontext_text(json, "reservation", NULL);
+	write_holder(board, json);
 	if (board->lease || board->foreign.pid) {
 		jsontext_open_object(json, "executor");
 		jsontext_integer(json, "pid",

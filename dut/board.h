@@ -24,6 +24,7 @@
 
 struct daemon;
 struct lease;
+struct reservation;
 
 struct board {
 	struct list link; /* daemon.boards */
@@ -42,7 +43,8 @@ struct board {
 	struct lease *lease; /* with that job's executor */
 	bool starting;	     /* from the choice of the board until `go` */
 	struct flags flags;
-	struct list flag_changes; /* flags_change.link (api-flags.c) */
+	struct list flag_changes;	 /* flags_change.link (api-flags.c) */
+	struct reservation *reservation; /* by a person who holds it, or NULL */
 
 	bool state_is_told; /* to those who watch the lab's events: */
 	enum dut_state told_state;
@@ -91,6 +93,11 @@ bool board_is_unused(const struct board *board);
 /* Whether a job could start now; or soon, because its power is being switched. */
 bool board_is_free(const struct board *board);
 bool board_is_settling(const struct board *board);
+
+/* The same for somebody who may be the one that has reserved it. */
+bool board_is_idle_for(const struct board *board, const char *owner, uid_t uid);
+bool board_is_free_for(const struct board *board, const char *owner, uid_t uid);
+bool board_is_settling_for(const struct board *board, const char *owner, uid_t uid);
 
 /* Whether anybody may switch it off: it is to be off, or held by an executor that nobody talks to.
  */

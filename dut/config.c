@@ -157,11 +157,12 @@ static void read_limits(const struct config_section *root, struct config_limits 
 	static const char *const known[] = { "overall",	     "job_file",    "bucket",
 					     "bucket_files", "console_log", "waiting_jobs",
 					     "kept_jobs",    "connections", "free_space",
-					     "idle_log",     NULL };
+					     "idle_log",     "reservation", NULL };
 	struct config_section section;
 
 	config_section_at(&section, root, "limits", known);
 	read_positive_duration(&section, "overall", &limits->overall_us);
+	read_positive_duration(&section, "reservation", &limits->reservation_us);
 	read_positive_size(&section, "job_file", &limits->job_file);
 	read_positive_size(&section, "bucket", &limits->bucket);
 	read_positive_size(&section, "console_log", &limits->console_log);
@@ -340,6 +341,7 @@ static struct config *new_config(void)
 	config->client_us = UINT64_C(60) * USEC_PER_SEC;
 	config->limits = (struct config_limits){
 		.overall_us = UINT64_C(24) * 3600 * USEC_PER_SEC,
+		.reservation_us = UINT64_C(24) * 3600 * USEC_PER_SEC,
 		.job_file = UINT64_C(1) << 20,
 		.bucket = UINT64_C(4) << 30,
 		.bucket_files = 100000,

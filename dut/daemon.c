@@ -27,6 +27,7 @@
 #include "dut/lab-events.h"
 #include "dut/prune.h"
 #include "dut/records.h"
+#include "dut/reservation.h"
 #include "dut/reserve.h"
 #include "dut/submit.h"
 #include "dut/users.h"
@@ -49,6 +50,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	daemon->bulk_worker = worker_free(daemon->bulk_worker);
 	daemon->worker = worker_free(daemon->worker);
 	daemon->records = records_free(daemon->records);
+	api_reservations_drop(daemon);
 	daemon->users = users_free(daemon->users);
 	daemon->lab_events = lab_events_free(daemon->lab_events);
 	while (!list_empty(&daemon->jobs))
@@ -274,6 +276,7 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	list_init(&daemon->submissions);
 	list_init(&daemon->waiters);
 	list_init(&daemon->packings);
+	list_init(&daemon->reservation_calls);
 
 	r = fdstore_new(&daemon->fdstore, err);
 	if (r >= 0)
@@ -297,6 +300,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	if (r < 0)
 		return r;
 	attach_jobs(daemon);
+	LIST_FOREACH(link, &daemon->boards)
+		reservation_load(CONTAINER_OF(link, struct board, link));
 	prune_leftovers(daemon);
 	if (space_check(daemon->state_fd, daemon->config->limits.free_space, err) < 0)
 		log_msg(LOG_WARNING, "no job is taken: %s", err->text);
@@ -368,7 +373,8 @@ static struct job *oldest_waiting(const struct daemon *daemon, const struct boar
 		struct job *job = CONTAINER_OF(link, struct job, link);
 
 		if (job->state == JOB_WAITING && !job->preparing &&
-		    strcmp(job->dut, board->config->id) == 0)
+		    strcmp(job->dut, board->config->id) == 0 &&
+		    board_is_free_for(board, job->owner, job->owner_uid))
 			return job;
 	}
 	return NULL;
@@ -409,7 +415,7 @@ static void start_waiting_job(struct daemon *daemon, struct board *board)
 	struct job *job;
 	struct error err;
 
-	while (board_is_free(board) && (job = oldest_waiting(daemon, board))) {
+	while ((job = oldest_waiting(daemon, board))) {
 		if (!job->user.uid && !jobuser_is_left(daemon))
 			return; /* until one is taken back */
 		if (board_start_job(board, job, NULL, NULL, &err) >= 0)

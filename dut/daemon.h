@@ -41,14 +41,15 @@ struct daemon {
 	struct users *users;
 	struct lab_events *lab_events;
 	struct http_server *http;
-	sd_event_source *stop_timer; /* set while it stops */
-	sd_event_source *retry;	     /* daemon_retry() */
-	sd_event_source *save_timer; /* records that could not be written */
-	struct list boards;	     /* board.link, in the order of the configuration */
-	struct list jobs;	     /* job.link, by id */
-	struct list submissions;     /* submission.link (submit.c) */
-	struct list packings;	     /* packing.link (results.c) */
-	struct list waiters;	     /* waiter.link (api-job.c) */
+	sd_event_source *stop_timer;   /* set while it stops */
+	sd_event_source *retry;	       /* daemon_retry() */
+	sd_event_source *save_timer;   /* records that could not be written */
+	struct list boards;	       /* board.link, in the order of the configuration */
+	struct list jobs;	       /* job.link, by id */
+	struct list submissions;       /* submission.link (submit.c) */
+	struct list packings;	       /* packing.link (results.c) */
+	struct list waiters;	       /* waiter.link (api-job.c) */
+	struct list reservation_calls; /* call.link (api-reservation.c) */
 };
 
 /*

@@ -39,6 +39,8 @@ enum dut_state dut_state_derive(const struct dut_facts *facts)
 		return busy_state(facts->kind, true);
 	if (facts->lock == LOCK_IS_LENT)
 		return facts->answering ? busy_state(facts->kind, false) : DUT_BORKED;
+	if (facts->reserved)
+		return DUT_RESERVED;
 	if (facts->switching_off)
 		return busy_state(facts->kind, false);
 	if (!facts->configured)

@@ -40,6 +40,7 @@ struct dut_facts {
 	bool starting;	      /* a job is on its way to its executor's `go` */
 	bool answering;	      /* the executor has answered within its time */
 	enum job_kind kind;   /* of that job */
+	bool reserved;	      /* a person holds it */
 	bool switching_off;   /* the off after a job is under way and has not failed */
 	bool off_unconfirmed; /* the off after a job has failed or takes too long */
 };

@@ -318,9 +318,12 @@ static void choose_board(struct submission *submission, bool may_wait)
 			continue;
 		if (!first)
 			first = board;
-		if (!free_board && board_is_free(board))
+		/* One's own reservation before all others. */
+		if ((!free_board || board->reservation) &&
+		    board_is_free_for(board, submission->owner.name, submission->owner.uid))
 			free_board = board;
-		settling = settling || board_is_settling(board);
+		settling = settling || board_is_settling_for(board, submission->owner.name,
+							     submission->owner.uid);
 	}
 	if (!first) {
 		refuse(submission, 500, NULL, "the check of the job file named no DUT of ours");
