@@ -521,6 +521,12 @@ void http_server_stop_listening(struct http_server *server)
 	server->config.listen_fd = close_fd(server->config.listen_fd);
 }
 
+void http_server_set_upload_min_free(struct http_server *server, uint64_t bytes)
+{
+	if (server)
+		server->config.upload_min_free = bytes;
+}
+
 struct http_server *http_server_free(struct http_server *server)
 {
 	if (!server)

@@ -96,6 +96,9 @@ int http_server_new(struct http_server **ret, const struct http_config *config, 
  */
 struct http_server *http_server_free(struct http_server *server);
 
+/* Another http_config.upload_min_free, from now on. NULL is allowed. */
+void http_server_set_upload_min_free(struct http_server *server, uint64_t bytes);
+
 /* Stops accepting; connections that live go on. */
 void http_server_stop_listening(struct http_server *server);
 

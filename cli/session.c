@@ -117,6 +117,26 @@ static int exit_from_transport(int r)
 	}
 }
 
+/* All that is wrong with the files of a configuration, each with its place. */
+static void print_problems(const json_t *problems)
+{
+	const json_t *problem;
+	size_t i;
+
+	json_array_foreach(problems, i, problem) {
+		const char *file = json_string_value(json_object_get(problem, "file"));
+		const char *text = json_string_value(json_object_get(problem, "text"));
+		free_ char *safe_file = say_safe(file ? file : "dutd");
+		free_ char *safe = say_safe(text ? text : "?");
+
+		(void)fprintf(stderr, "%s:%" JSON_INTEGER_FORMAT ":%" JSON_INTEGER_FORMAT ": %s\n",
+			      safe_file ? safe_file : "?",
+			      json_integer_value(json_object_get(problem, "line")),
+			      json_integer_value(json_object_get(problem, "column")),
+			      safe ? safe : "?");
+	}
+}
+
 int session_refused(const struct answer *answer)
 {
 	const char *text = json_string_value(json_object_get(answer->json, "error"));
@@ -125,6 +145,7 @@ int session_refused(const struct answer *answer)
 		return say_exit(exit_from_transport(answer->r), "%s", answer->err.text);
 	if (answer_is_good(answer))
 		return say_exit(EXIT_INTERNAL, "the daemon's answer is not what it should be");
+	print_problems(json_object_get(answer->json, "problems"));
 	if (!text)
 		text = answer->reason;
 	if (text && *text)

@@ -12,6 +12,7 @@ extern const struct verb verb_jobs;
 extern const struct verb verb_list;
 extern const struct verb verb_log;
 extern const struct verb verb_power;
+extern const struct verb verb_reload;
 extern const struct verb verb_results;
 extern const struct verb verb_retire;
 extern const struct verb verb_run;

@@ -17,6 +17,7 @@
 #include "dut/job-binding.h"
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
+#include "dut/reload.h"
 #include "dut/submit.h"
 
 enum {
@@ -109,6 +110,7 @@ static struct http_route routes[] = {
 	{ .method = "GET", .path = "/api/v1/jobs/{id}/results", .handle = api_job_results },
 	{ .method = "POST", .path = "/api/v1/jobs/{id}/cancel", .handle = api_job_cancel },
 	{ .method = "DELETE", .path = "/api/v1/jobs/{id}/binding", .handle = api_job_unbind },
+	{ .method = "POST", .path = "/api/v1/reload", .handle = api_reload, .tag = ACCESS_ADMIN },
 	{ .path = NULL },
 };
 

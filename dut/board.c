@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "dut/api.h"
+#include "dut/board-internal.h"
 #include "dut/daemon.h"
 #include "dut/lab-events.h"
 #include "dut/lease.h"
@@ -35,6 +36,7 @@ struct board *board_free(struct board *board)
 	sd_event_source_disable_unref(board->off.timer);
 	sd_event_source_disable_unref(board->conclude.timer);
 	free(board->conclude.reason);
+	sd_event_source_disable_unref(board->renewal.timer);
 	if (board->outlet && board->lock_fd >= 0 && !board->off.pending &&
 	    !outlet_switches(board->outlet))
 		power_release(outlet_power(board->outlet));
@@ -46,6 +48,10 @@ struct board *board_free(struct board *board)
 	(void)close_fd(board->state_fd);
 	(void)close_fd(board->runtime_fd);
 	free(board->runtime_path);
+	config_dut_unref(board->power_config);
+	if (board->config && board->config->board == board)
+		board->config->board = NULL;
+	config_dut_unref(board->config);
 	free(board);
 	return NULL;
 }
@@ -121,7 +127,7 @@ static void after_power(enum outlet_verb verb, void *data)
 	}
 }
 
-static int open_power(struct board *board, struct error *err)
+int board_open_power(struct board *board, struct outlet **ret, struct error *err)
 {
 	const struct config_dut *config = board->config;
 	const struct power_config power_config = {
@@ -144,12 +150,14 @@ static int open_power(struct board *board, struct error *err)
 	};
 	int r;
 
-	if (!config->power_driver)
+	if (!config->power_driver) {
+		*ret = NULL;
 		return 0;
+	}
 	r = power_open(&outlet_config.power, &power_config, err);
 	if (r < 0)
 		return error_prefix(err, r, "power driver '%s'", config->power_driver);
-	r = outlet_new(&board->outlet, &outlet_config, err);
+	r = outlet_new(ret, &outlet_config, err);
 	if (r < 0)
 		power_close(outlet_config.power);
 	return r;
@@ -173,7 +181,8 @@ static void on_hangup(void *data)
 		lease_watch_console(board->lease);
 }
 
-static int open_line(struct board *board, const struct config_console *config, struct error *err)
+int board_open_line(struct board *board, const struct config_console *config, struct line **ret,
+		    struct error *err)
 {
 	const struct console_config console_config = {
 		.board = board->config->id,
@@ -188,6 +197,7 @@ static int open_line(struct board *board, const struct config_console *config, s
 		.fdstore = board->daemon->fdstore,
 		.board = board->config->id,
 		.name = config->name,
+		.dut = board->config,
 		.board_dir_fd = board->state_fd,
 		.jobs_dir_fd = board->daemon->jobs_fd,
 		.min_free = board->daemon->config->limits.free_space,
@@ -198,13 +208,13 @@ static int open_line(struct board *board, const struct config_console *config, s
 	r = console_open(&line_config.console, &console_config, err);
 	if (r < 0)
 		return error_prefix(err, r, "console '%s'", config->name);
-	r = line_new(&board->lines[board->n_lines], &line_config, err);
+	r = line_new(ret, &line_config, err);
 	if (r < 0) {
 		console_close(line_config.console);
 		return error_prefix(err, r, "console '%s'", config->name);
 	}
-	line_on_append(board->lines[board->n_lines], on_append, board);
-	line_on_hangup(board->lines[board->n_lines++], on_hangup, board);
+	line_on_append(*ret, on_append, board);
+	line_on_hangup(*ret, on_hangup, board);
 	return 0;
 }
 
@@ -227,7 +237,7 @@ static int open_folders(struct board *board, struct error *err)
 	return 0;
 }
 
-int board_new(struct board **ret, struct daemon *daemon, const struct config_dut *config,
+int board_new(struct board **ret, struct daemon *daemon, struct config_dut *config,
 	      struct error *err)
 {
 	cleanup_(board_freep) struct board *board = calloc(1, sizeof(*board));
@@ -238,7 +248,8 @@ int board_new(struct board **ret, struct daemon *daemon, const struct config_dut
 	list_init(&board->link);
 	list_init(&board->flag_changes);
 	board->daemon = daemon;
-	board->config = config;
+	board->config = config_dut_ref(config);
+	board->power_config = config_dut_ref(config);
 	board->lock_fd = board->state_fd = board->runtime_fd = board->foreign.pidfd = -1;
 	board->lines = calloc(config->n_consoles + 1, sizeof(struct line *));
 	if (!board->lines)
@@ -247,11 +258,14 @@ int board_new(struct board **ret, struct daemon *daemon, const struct config_dut
 	if (r >= 0)
 		r = flags_load(&board->flags, board->state_fd, err);
 	if (r >= 0)
-		r = open_power(board, err);
-	for (size_t i = 0; i < config->n_consoles && r >= 0; i++)
-		r = open_line(board, &config->consoles[i], err);
+		r = board_open_power(board, &board->outlet, err);
+	for (size_t i = 0; i < config->n_consoles && r >= 0; i++) {
+		r = board_open_line(board, &config->consoles[i], &board->lines[i], err);
+		board->n_lines += r >= 0;
+	}
 	if (r < 0)
 		return error_prefix(err, r, "DUT '%s'", config->id);
+	config->board = board;
 	*ret = take_ptr(board);
 	return 0;
 }
@@ -285,15 +299,16 @@ enum dut_state board_state(const struct board *board)
 
 bool board_is_idle(const struct board *board)
 {
-	return !board->job && !board->starting && board_state(board) == DUT_IDLE;
+	return !board->job && !board->starting && !board->renewal.leaving &&
+	       !board->renewal.pending && board_state(board) == DUT_IDLE;
 }
 
 bool board_is_out_of_service(const struct board *board)
 {
 	enum dut_state state = board_state(board);
 
-	return !board->job && !board->starting && board->lock_fd >= 0 &&
-	       (state == DUT_RETIRED || state == DUT_TRAINING);
+	return !board->job && !board->starting && board->lock_fd >= 0 && !board->renewal.leaving &&
+	       !board->renewal.pending && (state == DUT_RETIRED || state == DUT_TRAINING);
 }
 
 bool board_is_unused(const struct board *board)
@@ -399,6 +414,12 @@ void board_describe_holder(const struct board *board, char *text, size_t size)
 								       : job->submitted_us));
 	else if (board->reservation)
 		describe_reservation(board, text, size);
+	else if (board->renewal.leaving)
+		(void)snprintf(text, size, "is leaving: it is not configured any more%s%s",
+			       board->renewal.text[0] ? "; " : "", board->renewal.text);
+	else if (board->renewal.pending)
+		(void)snprintf(text, size, "is getting other power or consoles%s%s",
+			       board->renewal.text[0] ? ": " : "", board->renewal.text);
 	else if (!board->outlet)
 		(void)snprintf(text, size, "has no power configured");
 	else if (board->flags.retired)
@@ -488,11 +509,29 @@ static void write_holder(const struct board *board, struct jsontext *json)
 	jsontext_close_object(json);
 }
 
+/* What is not as it should be, or will not stay. */
+static void write_message(const struct board *board, enum dut_state state, struct jsontext *json)
+{
+	char text[512] = "";
+
+	if (state == DUT_BORKED || state == DUT_WAIT_FOR_CONFIG || state == DUT_RETIRED ||
+	    state == DUT_TRAINING)
+		board_describe_holder(board, text, sizeof(text));
+	else if (board->renewal.leaving)
+		(void)snprintf(text, sizeof(text),
+			       "leaving: it is not configured any more, and goes when it is free");
+	else if (board->renewal.pending)
+		(void)snprintf(text, sizeof(text),
+			       "gets other power or consoles when it is free%s%s",
+			       board->renewal.text[0] ? ": " : "", board->renewal.text);
+	if (text[0])
+		jsontext_text(json, "message", text);
+}
+
 void board_write(const struct board *board, const char *key, struct jsontext *json)
 {
 	const struct config_dut *config = board->config;
 	enum dut_state state = board_state(board);
-	char text[512];
 
 	jsontext_open_object(json, key);
 	jsontext_text(json, "id", config->id);
@@ -517,10 +556,7 @@ void board_write(const struct board *board, const char *key, struct jsontext *js
 				 board->lease ? lease_pid(board->lease) : board->foreign.pid);
 		jsontext_close_object(json);
 	}
-	if (state == DUT_BORKED || state == DUT_WAIT_FOR_CONFIG || state == DUT_RETIRED ||
-	    state == DUT_TRAINING) {
-		board_describe_holder(board, text, sizeof(text));
-		jsontext_text(json, "message", text);
-	}
+	jsontext_bool(json, "leaving", board->renewal.leaving);
+	write_message(board, state, json);
 	jsontext_close_object(json);
 }

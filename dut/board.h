@@ -29,8 +29,9 @@ struct reservation;
 struct board {
 	struct list link; /* daemon.boards */
 	struct daemon *daemon;
-	const struct config_dut *config;
-	char *runtime_path; /* <runtime>/duts/<dut> */
+	struct config_dut *config;	 /* as it was last read; a reference */
+	struct config_dut *power_config; /* that its outlet was opened with; a reference */
+	char *runtime_path;		 /* <runtime>/duts/<dut> */
 	int state_fd, runtime_fd;
 
 	int lock_fd;		     /* -1 while somebody else holds the lock */
@@ -70,13 +71,43 @@ struct board {
 		sd_event_source *timer;
 	} conclude;
 
+	struct {
+		bool leaving;	/* it is not configured any more, and goes when nobody has it */
+		bool pending;	/* its power or its consoles are not yet those of config */
+		bool ended;	/* its process has been ended for that */
+		char text[256]; /* why that does not succeed; empty: nothing is wrong */
+		sd_event_source *timer;
+	} renewal;
+
 	void (*on_started)(int r, const char *reason, void *data); /* whoever submitted the job */
 	void *on_started_data;
 };
 
-int board_new(struct board **ret, struct daemon *daemon, const struct config_dut *config,
+/* The board has a reference to config. */
+int board_new(struct board **ret, struct daemon *daemon, struct config_dut *config,
 	      struct error *err);
 struct board *board_free(struct board *board);
+
+/*
+ * What it is by a newer configuration, or NULL: it leaves. What needs nothing of the hardware holds
+ * at once; the rest is renewal.pending, or renewal.leaving, until board_renew() can do it.
+ */
+void board_configure(struct board *board, struct config_dut *config);
+
+/*
+ * Does what waits until nobody has the board. 1: it is done, and a board that leaves may be freed;
+ * 0: later, daemon_retry() follows when it may be time; negative: it failed, and is tried again.
+ */
+int board_renew(struct board *board, struct error *err);
+
+/* Whether nothing but board_renew() itself takes time: nobody has it. */
+bool board_is_being_renewed(const struct board *board);
+
+/* Connects and reads its consoles, which others may have given up; for a board that nobody has. */
+void board_read_consoles(struct board *board);
+
+/* Whether nobody has the board and nothing goes on with it. */
+bool board_is_nobodys(const struct board *board);
 
 /* After all records are loaded: takes the lock, and finishes what an earlier dutd left. */
 void board_begin(struct board *board);

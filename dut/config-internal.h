@@ -8,7 +8,7 @@
 /* A DUT's name or one of its aliases, and where it stands. */
 struct config_name {
 	const char *name;
-	const struct config_dut *dut;
+	struct config_dut *dut;
 	const char *file;
 	unsigned line, column;
 	size_t index; /* in the order of the files */

@@ -24,7 +24,7 @@ static size_t count_names(const struct config *config)
 	return n;
 }
 
-static void add_names(struct config_name *names, size_t *n, const struct config_dut *dut)
+static void add_names(struct config_name *names, size_t *n, struct config_dut *dut)
 {
 	const struct yaml_node *aliases = yaml_get(dut->node, "aliases");
 
@@ -80,7 +80,7 @@ void config_index_names(struct config_loader *loader)
 	}
 }
 
-const struct config_dut *config_find_dut(const struct config *config, const char *id)
+struct config_dut *config_find_dut(const struct config *config, const char *id)
 {
 	size_t first = 0, end = config->private->n_names;
 

@@ -50,6 +50,7 @@ struct config *config_free(struct config *config)
 	for (size_t i = 0; i < config->n_duts; i++)
 		config_dut_unref(config->duts[i]);
 	free(config->duts);
+	config_trees_done(&config->trees);
 	if (config->private)
 		free(config->private->names);
 	free(config->private);
@@ -200,6 +201,19 @@ static void read_timeouts(const struct config_section *root, struct config *conf
 		config->overall_us = config->limits.overall_us;
 }
 
+/* To compare a newer configuration with. */
+static void keep_settings(struct config_loader *loader, const struct yaml_node *node)
+{
+	static const char *const others[] = { "duts", "types", "pdus", NULL };
+	struct yaml_tree *tree = NULL;
+
+	if (yaml_copy_without(&tree, node, others) < 0 ||
+	    config_keep_tree(&loader->config->trees, tree) < 0)
+		loader->out_of_memory = true;
+	else
+		loader->config->settings = yaml_root(tree);
+}
+
 static void read_root(struct config_loader *loader, const struct yaml_node *node)
 {
 	static const char *const known[] = { "api",  "variables", "timeouts", "job_users", "limits",
@@ -214,6 +228,7 @@ static void read_root(struct config_loader *loader, const struct yaml_node *node
 	read_timeouts(&root, config);
 	config_read_job_users(&root, config);
 	config_refuse_not_yet(&root, "pdus", "pdus");
+	keep_settings(loader, node);
 }
 
 /* ---- files ---- */

@@ -15,6 +15,8 @@
 /* dutd.yaml and the files of duts.d, pdus.d and types.d beside it, checked and merged. See
  * dutd.yaml(5). */
 
+struct board;
+
 enum after_job { AFTER_JOB_OFF, AFTER_JOB_ON, AFTER_JOB_LEAVE };
 
 struct config_console {
@@ -36,6 +38,7 @@ struct config_trees {
  */
 struct config_dut {
 	unsigned references; /* of the loop's thread alone, once it is loaded */
+	struct board *board; /* that is what this says; NULL: none yet, or not any more */
 	char *id;
 	char *description; /* or NULL */
 	char **aliases;	   /* ends with NULL */
@@ -80,6 +83,8 @@ struct config {
 	struct config_dut **duts; /* dutd.yaml's, then those of the files in order */
 	size_t n_duts;
 
+	const struct yaml_node *settings; /* dutd.yaml without its DUTs and types */
+	struct config_trees trees;	  /* that they lie in */
 	struct config_private *private;
 };
 
@@ -98,4 +103,25 @@ struct config_dut *config_dut_ref(struct config_dut *dut);
 struct config_dut *config_dut_unref(struct config_dut *dut);
 
 /* By name or alias, or NULL. */
-const struct config_dut *config_find_dut(const struct config *config, const char *id);
+struct config_dut *config_find_dut(const struct config *config, const char *id);
+
+const struct config_console *config_find_console(const struct config_dut *dut, const char *name);
+
+/* ---- what is different in a newer configuration ---- */
+
+/* Whether the same driver would find the same outlet, or the same console: times, dut_tty and what
+ * else is dutd's own is not looked at. */
+bool config_same_power(const struct config_dut *a, const struct config_dut *b);
+bool config_same_console(const struct config_console *a, const struct config_console *b);
+
+/* Whether a key of a DUT says what its power and consoles are. */
+bool config_is_hardware_key(const char *key);
+
+/* The keys of a DUT whose values differ, types merged in: an array of texts. */
+json_t *config_changed_keys(const struct config_dut *before, const struct config_dut *after);
+
+/* The same for the settings of dutd.yaml: "limits.bucket". */
+json_t *config_changed_settings(const struct yaml_node *before, const struct yaml_node *after);
+
+/* Whether a setting is looked at when dutd starts, and not again. */
+bool config_needs_restart(const char *setting);

@@ -27,6 +27,7 @@
 #include "dut/lab-events.h"
 #include "dut/prune.h"
 #include "dut/records.h"
+#include "dut/reload.h"
 #include "dut/reservation.h"
 #include "dut/reserve.h"
 #include "dut/submit.h"
@@ -44,6 +45,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	daemon->retry = sd_event_source_disable_unref(daemon->retry);
 	sd_event_source_disable_unref(daemon->save_timer);
 	daemon->http = api_stop(daemon->http);
+	daemon->reload = reload_free(daemon->reload);
 	submissions_drop(daemon);
 	while (!list_empty(&daemon->boards))
 		board_free(CONTAINER_OF(daemon->boards.previous, struct board, link));
@@ -168,24 +170,47 @@ static void attach_logs(const struct job *job, struct history *history)
 		(void)history_add(history, job->console_base, job->id, NULL);
 }
 
-/* Gives each board the job that an earlier dutd left on it, and its consoles the jobs' logs. */
-static void attach_jobs(struct daemon *daemon)
+void daemon_attach_logs(struct daemon *daemon, struct board *board)
+{
+	if (board->n_lines == 0)
+		return;
+	LIST_FOREACH(link, &daemon->jobs) {
+		const struct job *job = CONTAINER_OF(link, struct job, link);
+
+		if (strcmp(job->dut, board->config->id) == 0)
+			attach_logs(job, line_history(board->lines[0]));
+	}
+}
+
+/* Gives a board the job that an earlier dutd left on it, and its console the job's log. */
+static void attach_job(struct job *job, struct board *board)
+{
+	bool unfinished = job->state == JOB_STARTING || job->state == JOB_RUNNING;
+
+	/* The job of a DUT whose name is another one's alias now is not that one's. */
+	if (!board || strcmp(job->dut, board->config->id) != 0)
+		return;
+	if (board->n_lines > 0)
+		attach_logs(job, line_history(board->lines[0]));
+	if (!unfinished && !job->off_pending)
+		return;
+	/* Of several (a disk that was put back), the youngest is the one that has the board. */
+	board->job = job;
+	job->board = board;
+}
+
+void daemon_attach_jobs(struct daemon *daemon, struct board *board)
+{
+	LIST_FOREACH(link, &daemon->jobs)
+		attach_job(CONTAINER_OF(link, struct job, link), board);
+}
+
+static void attach_all_jobs(struct daemon *daemon)
 {
 	LIST_FOREACH(link, &daemon->jobs) {
 		struct job *job = CONTAINER_OF(link, struct job, link);
-		struct board *board = daemon_find_board(daemon, job->dut);
-		bool unfinished = job->state == JOB_STARTING || job->state == JOB_RUNNING;
 
-		if (!board)
-			continue;
-		if (board->n_lines > 0)
-			attach_logs(job, line_history(board->lines[0]));
-		if (!unfinished && !job->off_pending)
-			continue;
-		/* Of several (a disk that was put back), the youngest is the one that has the
-		 * board. */
-		board->job = job;
-		job->board = board;
+		attach_job(job, daemon_find_board(daemon, job->dut));
 	}
 }
 
@@ -294,12 +319,14 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	if (r >= 0)
 		r = users_new(&daemon->users, event, err);
 	if (r >= 0)
+		r = reload_new(&daemon->reload, daemon, options->config_path, err);
+	if (r >= 0)
 		r = lab_events_new(&daemon->lab_events, daemon, err);
 	if (r >= 0)
 		r = open_boards(daemon, err);
 	if (r < 0)
 		return r;
-	attach_jobs(daemon);
+	attach_all_jobs(daemon);
 	LIST_FOREACH(link, &daemon->boards)
 		reservation_load(CONTAINER_OF(link, struct board, link));
 	prune_leftovers(daemon);
@@ -326,15 +353,15 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 
 struct board *daemon_find_board(const struct daemon *daemon, const char *id)
 {
-	const struct config_dut *dut = config_find_dut(daemon->config, id);
+	struct list *link = daemon->boards.previous;
+	const struct config_dut *dut;
 
-	LIST_FOREACH(link, &daemon->boards) {
-		struct board *board = CONTAINER_OF(link, struct board, link);
-
-		if (dut && board->config == dut)
-			return board;
-	}
-	return NULL;
+	/* Whose job goes on keeps the name, also where it is another one's alias by now. */
+	for (unsigned left = daemon->n_leaving; left > 0; left--, link = link->previous)
+		if (strcmp(CONTAINER_OF(link, struct board, link)->config->id, id) == 0)
+			return CONTAINER_OF(link, struct board, link);
+	dut = config_find_dut(daemon->config, id);
+	return dut ? dut->board : NULL;
 }
 
 struct job *daemon_find_job(const struct daemon *daemon, uint64_t id)
@@ -438,6 +465,7 @@ static int on_retry(sd_event_source *source, void *data)
 			(void)sd_event_exit(daemon->event, 0);
 		return 0;
 	}
+	reload_settle(daemon);
 	LIST_FOREACH(link, &daemon->boards)
 		start_waiting_job(daemon, CONTAINER_OF(link, struct board, link));
 	submissions_retry(daemon);

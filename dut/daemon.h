@@ -15,6 +15,7 @@
 struct board;
 struct fdstore;
 struct http_server;
+struct reload;
 struct lab_events;
 struct records;
 struct users;
@@ -39,12 +40,14 @@ struct daemon {
 	bool pruning;		    /* an old job is being removed */
 	struct fdstore *fdstore;    /* what outlives us */
 	struct users *users;
+	struct reload *reload;
 	struct lab_events *lab_events;
 	struct http_server *http;
 	sd_event_source *stop_timer;   /* set while it stops */
 	sd_event_source *retry;	       /* daemon_retry() */
 	sd_event_source *save_timer;   /* records that could not be written */
-	struct list boards;	       /* board.link, in the order of the configuration */
+	struct list boards;	       /* board.link, in the order of the configuration, */
+	unsigned n_leaving;	       /* and these behind them, which are configured no more */
 	struct list jobs;	       /* job.link, by id */
 	struct list submissions;       /* submission.link (submit.c) */
 	struct list packings;	       /* packing.link (results.c) */
@@ -73,6 +76,12 @@ void daemon_stop(struct daemon *daemon);
 /* By name or alias, or NULL. */
 struct board *daemon_find_board(const struct daemon *daemon, const char *id);
 struct job *daemon_find_job(const struct daemon *daemon, uint64_t id);
+
+/* A board's default console is new: it gets the logs of its jobs, for those who read back. */
+void daemon_attach_logs(struct daemon *daemon, struct board *board);
+
+/* The same for a board that is new, which gets a job of its own as well that is not over. */
+void daemon_attach_jobs(struct daemon *daemon, struct board *board);
 
 /* Puts a job's record on disk as it is now; done (or NULL) runs when it is safe. */
 typedef void (*daemon_commit_fn)(int r, const struct error *err, void *data);

@@ -16,6 +16,7 @@
 #include "base/problem.h"
 #include "dut/config.h"
 #include "dut/daemon.h"
+#include "dut/reload.h"
 
 /* Exit codes; see dut(1). */
 enum {
@@ -130,10 +131,12 @@ static int load(const struct arguments *arguments, struct config **ret)
 
 static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
 {
+	struct daemon **daemon = data;
+
 	(void)source;
 	(void)info;
-	(void)data;
-	log_msg(LOG_WARNING, "not yet: reload; restart dutd instead, running jobs go on");
+	if (*daemon)
+		reload_on_signal((*daemon)->reload);
 	return 0;
 }
 
@@ -180,7 +183,7 @@ static int make_loop(sd_event **ret, struct daemon **daemon, struct error *err)
 	if (r >= 0)
 		r = sd_event_add_signal(event, NULL, SIGINT, on_end, daemon);
 	if (r >= 0)
-		r = sd_event_add_signal(event, NULL, SIGHUP, on_hangup, NULL);
+		r = sd_event_add_signal(event, NULL, SIGHUP, on_hangup, daemon);
 	if (r >= 0)
 		r = sd_event_set_watchdog(event, true);
 	if (r < 0)

@@ -353,6 +353,11 @@ void outlet_set_times(struct outlet *outlet, uint64_t min_off_us, uint64_t settl
 	outlet->config.settle_us = settle_us;
 }
 
+bool outlet_has_times(const struct outlet *outlet, uint64_t min_off_us, uint64_t settle_us)
+{
+	return outlet->config.min_off_us == min_off_us && outlet->config.settle_us == settle_us;
+}
+
 int outlet_request(struct outlet *outlet, enum outlet_verb verb, struct power_deploy *deploy,
 		   outlet_done_fn done, void *data, struct error *err)
 {

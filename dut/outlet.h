@@ -53,6 +53,7 @@ struct outlet *outlet_free(struct outlet *outlet);
 
 /* Other times from the next operation on. */
 void outlet_set_times(struct outlet *outlet, uint64_t min_off_us, uint64_t settle_us);
+bool outlet_has_times(const struct outlet *outlet, uint64_t min_off_us, uint64_t settle_us);
 
 /*
  * Asks for an operation. deploy is for ON and may be NULL; its fds and command line are taken over.

@@ -322,8 +322,10 @@ static void choose_board(struct submission *submission, bool may_wait)
 		if ((!free_board || board->reservation) &&
 		    board_is_free_for(board, submission->owner.name, submission->owner.uid))
 			free_board = board;
-		settling = settling || board_is_settling_for(board, submission->owner.name,
-							     submission->owner.uid);
+		settling = settling ||
+			   board_is_settling_for(board, submission->owner.name,
+						 submission->owner.uid) ||
+			   (board_is_being_renewed(board) && !board->renewal.leaving);
 	}
 	if (!first) {
 		refuse(submission, 500, NULL, "the check of the job file named no DUT of ours");

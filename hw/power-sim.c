@@ -374,7 +374,7 @@ static void release(struct power *power)
 	struct power_sim *sim = sim_of(power);
 
 	/* It goes only if it is off. */
-	if (connect_board(sim, NULL) >= 0)
+	if (!is_gone(sim) && connect_board(sim, NULL) >= 0)
 		(void)packet_send(sim->fd, json_pack("{s:s}", "t", "exit"), NULL, 0, NULL);
 }
 
