@@ -4,6 +4,7 @@
 
 #include "base/attr.h"
 #include "dut/config-internal.h"
+#include "hw/power.h"
 
 /*
  * What is different in a newer configuration: by value, not by place. A file may be written in
@@ -34,15 +35,13 @@ static bool same_folder(const char *a, const char *b)
 	return slash_a - a == slash_b - b && strncmp(a, b, (size_t)(slash_a - a)) == 0;
 }
 
-/* A text that may be a path is meant relative to its file. */
-static bool same_scalar(const struct yaml_node *a, const struct yaml_node *b, bool paths)
+static bool same_scalar(const struct yaml_node *a, const struct yaml_node *b)
 {
-	return a->length == b->length && memcmp(a->text, b->text, a->length) == 0 &&
-	       (!paths || a->text[0] == '/' || same_folder(a->file, b->file));
+	return a->length == b->length && memcmp(a->text, b->text, a->length) == 0;
 }
 
 /* Recurses as deep as the trees are, which yaml_parse() has bounded. */
-static bool same_value(const struct yaml_node *a, const struct yaml_node *b, bool paths)
+static bool same_value(const struct yaml_node *a, const struct yaml_node *b)
 {
 	const struct yaml_node *other;
 
@@ -51,16 +50,16 @@ static bool same_value(const struct yaml_node *a, const struct yaml_node *b, boo
 	if (a->kind != b->kind)
 		return false;
 	if (a->kind == YAML_SCALAR)
-		return same_scalar(a, b, paths);
+		return same_scalar(a, b);
 	if (a->kind == YAML_MAPPING) {
 		YAML_FOREACH(child, a)
-			if (!same_value(child, yaml_get(b, child->key), paths))
+			if (!same_value(child, yaml_get(b, child->key)))
 				return false;
 		return count_present(a) == count_present(b);
 	}
 	other = b->first;
 	YAML_FOREACH(child, a) {
-		if (!other || !same_value(child, other, paths))
+		if (!other || !same_value(child, other))
 			return false;
 		other = other->next;
 	}
@@ -77,7 +76,23 @@ static bool same_keys(const struct yaml_node *a, const struct yaml_node *b)
 {
 	if (!a || !b)
 		return !(a && a->first) && !(b && b->first);
-	return same_value(a, b, true);
+	return same_value(a, b);
+}
+
+/* Of two mappings that are the same: a path is meant relative to its file. */
+static bool same_paths(const char *driver, const struct yaml_node *a, const struct yaml_node *b)
+{
+	const struct yaml_node *other;
+
+	if (!driver || !a || !b)
+		return true;
+	YAML_FOREACH(child, a) {
+		other = yaml_get(b, child->key);
+		if (other && child->kind == YAML_SCALAR && child->text[0] != '/' &&
+		    power_key_is_path(driver, child->key) && !same_folder(child->file, other->file))
+			return false;
+	}
+	return true;
 }
 
 bool config_is_hardware_key(const char *key)
@@ -93,7 +108,8 @@ bool config_is_hardware_key(const char *key)
 bool config_same_power(const struct config_dut *a, const struct config_dut *b)
 {
 	return same_text(a->power_driver, b->power_driver) &&
-	       same_keys(a->power_keys, b->power_keys);
+	       same_keys(a->power_keys, b->power_keys) &&
+	       same_paths(a->power_driver, a->power_keys, b->power_keys);
 }
 
 bool config_same_console(const struct config_console *a, const struct config_console *b)
@@ -112,10 +128,20 @@ const struct config_console *config_find_console(const struct config_dut *dut, c
 /* ---- for people ---- */
 
 /* `type` only says where keys come from, and those are compared. */
-static bool is_changed_key(const struct yaml_node *a, const struct yaml_node *b, const char *key)
+static bool is_changed_key(const struct config_dut *before, const struct config_dut *after,
+			   const char *key)
 {
-	return strcmp(key, "type") != 0 &&
-	       !same_value(yaml_get(a, key), yaml_get(b, key), config_is_hardware_key(key));
+	static const char *const power[] = { "power", "qemu", "sim" };
+
+	if (strcmp(key, "type") == 0)
+		return false;
+	if (!same_value(yaml_get(before->node, key), yaml_get(after->node, key)))
+		return true;
+	/* The same words may mean another file. */
+	for (size_t i = 0; i < ARRAY_SIZE(power); i++)
+		if (strcmp(key, power[i]) == 0)
+			return !config_same_power(before, after);
+	return false;
 }
 
 json_t *config_changed_keys(const struct config_dut *before, const struct config_dut *after)
@@ -125,11 +151,11 @@ json_t *config_changed_keys(const struct config_dut *before, const struct config
 
 	if (b->kind == YAML_MAPPING)
 		YAML_FOREACH(child, b)
-			if (is_changed_key(a, b, child->key))
+			if (is_changed_key(before, after, child->key))
 				(void)json_array_append_new(keys, json_string(child->key));
 	if (a->kind == YAML_MAPPING)
 		YAML_FOREACH(child, a)
-			if (!yaml_get(b, child->key) && is_changed_key(a, b, child->key))
+			if (!yaml_get(b, child->key) && is_changed_key(before, after, child->key))
 				(void)json_array_append_new(keys, json_string(child->key));
 	return keys;
 }
@@ -141,7 +167,7 @@ static void add_changed(json_t *keys, const char *name, const struct yaml_node *
 	bool mappings = (is_absent(a) || a->kind == YAML_MAPPING) &&
 			(is_absent(b) || b->kind == YAML_MAPPING);
 
-	if (!mappings && !same_value(a, b, false)) {
+	if (!mappings && !same_value(a, b)) {
 		(void)json_array_append_new(keys, json_string(name));
 		return;
 	}
@@ -149,7 +175,7 @@ static void add_changed(json_t *keys, const char *name, const struct yaml_node *
 		return;
 	if (!is_absent(b))
 		YAML_FOREACH(child, b)
-			if (!same_value(yaml_get(a, child->key), child, false))
+			if (!same_value(yaml_get(a, child->key), child))
 				(void)json_array_append_new(
 					keys, json_sprintf("%s.%s", name, child->key));
 	if (!is_absent(a))

@@ -449,10 +449,13 @@ static void close_qemu(struct power *power)
 	free(qemu);
 }
 
+static const char *const paths[] = { "firmware", "kernel", "initramfs", NULL };
+
 const struct power_driver power_qemu = {
 	.name = "qemu",
 	.has_deploy = true,
 	.is_virtual = true,
+	.paths = paths,
 	.check = qemu_command_check,
 	.open = open_qemu,
 	.start = start,

@@ -411,9 +411,12 @@ static int open_sim(struct power **ret, const struct power_config *config, struc
 	return 0;
 }
 
+static const char *const paths[] = { "script", "sent", NULL };
+
 const struct power_driver power_sim = {
 	.name = "sim",
 	.is_virtual = true,
+	.paths = paths,
 	.check = check,
 	.open = open_sim,
 	.start = start,

@@ -84,6 +84,13 @@ bool power_driver_has_deploy(const char *driver)
 	return found && found->has_deploy;
 }
 
+bool power_key_is_path(const char *driver, const char *key)
+{
+	const struct power_driver *found = find_driver(driver);
+
+	return found && found->paths && is_one_of(key, found->paths);
+}
+
 bool power_driver_is_virtual(const char *driver)
 {
 	const struct power_driver *found = find_driver(driver);

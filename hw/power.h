@@ -82,6 +82,9 @@ int power_read(struct power *power, power_done_fn done, void *data, struct error
  */
 void power_watch(struct power *power, void (*changed)(void *data), void *data);
 
+/* Whether this key names a file, relative to the one that it stands in. */
+bool power_key_is_path(const char *driver, const char *key);
+
 /* Whether the driver's boards are processes of this machine (qemu, sim). */
 bool power_driver_is_virtual(const char *driver);
 
@@ -102,7 +105,8 @@ enum power_operation { POWER_OP_PREPARE, POWER_OP_ON, POWER_OP_OFF, POWER_OP_REA
 struct power_driver {
 	const char *name; /* the "driver:" value in dutd.yaml */
 	bool has_deploy;
-	bool is_virtual; /* knows POWER_OP_END */
+	bool is_virtual;	  /* knows POWER_OP_END */
+	const char *const *paths; /* the keys that name files, ends with NULL; or NULL */
 	/* Adds a problem for each fault in the keys. */
 	void (*check)(const struct yaml_node *keys, struct problems *problems);
 	/* Stores the new object in *ret. Must not block. Does not change the outlet. */

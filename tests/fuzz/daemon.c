@@ -326,6 +326,13 @@ int power_end(struct power *power, power_done_fn done, void *data, struct error 
 	return power_switch(power, false, done, data, err);
 }
 
+bool power_key_is_path(const char *driver, const char *key)
+{
+	(void)driver;
+	(void)key;
+	return false;
+}
+
 bool power_driver_is_virtual(const char *driver)
 {
 	(void)driver;
