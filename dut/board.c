@@ -113,6 +113,9 @@ static void after_power(enum outlet_verb verb, void *data)
 	enum power_state before = board->power_seen;
 	bool changed = has_changed_by_itself(board, verb);
 
+	/* Whatever it was, the outlet may have been waited for. */
+	if (board->renewal.leaving || board->renewal.pending)
+		daemon_retry(board->daemon);
 	if (verb != OUTLET_READ || status->state != before)
 		tell_power(board, status);
 	if ((verb == OUTLET_READ && !changed) || board->lock_fd < 0)

@@ -327,6 +327,14 @@ class Waits(Base):
             self.assertEqual(reload(lab), [('b1', f'waits for job {job}, then it leaves')])
             await_gone(lab, 'b1')
 
+    def test_one_whose_power_is_just_being_read(self):
+        with self.lab('b1', script='delay read 500ms\n' + BOOT) as lab:
+            lab.start()
+            # The first look, at the start, is under way.
+            remove(lab, 'b1')
+            reload(lab)
+            await_gone(lab, 'b1')
+
     def test_one_that_was_switched_on_by_hand(self):
         with self.lab('b1', 'b2', script=BOOT + 'at 30ms flood 2000\n') as lab:
             lab.start()
