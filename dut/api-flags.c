@@ -17,6 +17,7 @@
 #include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/dispatch.h"
 #include "dut/reserve.h"
 #include "dut/worker.h"
 
@@ -128,7 +129,7 @@ static void on_written(int r, const struct error *err, void *data)
 		board->flags = change->flags;
 		change->flags = before;
 		tell(change);
-		daemon_retry(board->daemon);
+		dispatch_later(board->daemon);
 	}
 	list_remove(&change->link);
 	begin_next(board);

@@ -15,9 +15,11 @@
 #include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/dispatch.h"
 #include "dut/job-binding.h"
 #include "dut/metadata.h"
 #include "dut/results.h"
+#include "dut/waiting.h"
 
 enum { DEFAULT_LIMIT = 100, MAX_LIMIT = 1000, MAX_WAIT_S = 3600, MAX_WAITERS = 1000 };
 
@@ -38,6 +40,14 @@ struct job *api_find_job(struct http_request *request, const struct daemon *daem
 
 /* ---- the list ---- */
 
+/* Whether it has, had or may get this DUT. */
+static bool is_on(const struct job *job, const char *dut)
+{
+	if (job->dut)
+		return strcmp(dut, job->dut) == 0;
+	return queue_waits(&job->claim) && queue_wants(&job->claim, dut);
+}
+
 static bool is_wanted(const struct http_request *request, const struct job *job)
 {
 	const char *state = http_request_query(request, "state");
@@ -45,7 +55,7 @@ static bool is_wanted(const struct http_request *request, const struct job *job)
 	const char *owner = http_request_query(request, "owner");
 
 	return (!state || strcmp(state, job_state_name(job_told_state(job))) == 0) &&
-	       (!dut || strcmp(dut, job->dut) == 0) && (!owner || strcmp(owner, job->owner) == 0);
+	       (!dut || is_on(job, dut)) && (!owner || strcmp(owner, job->owner) == 0);
 }
 
 /* The youngest first; before=ID gives the next page. */
@@ -84,7 +94,10 @@ struct waiter {
 	struct list link; /* daemon.waiters */
 	struct http_request *request;
 	const struct job *job;
+	struct daemon *daemon;
 	uint64_t user; /* http_peer.user */
+	uint64_t
+		place; /* that it knows, and wants to know when it is another one; 0: it does not */
 	sd_event_source *timer;
 };
 
@@ -102,7 +115,7 @@ static void on_waiter_gone(void *data)
 
 static void answer_waiter(struct waiter *waiter)
 {
-	http_reply_json(waiter->request, 200, job_to_json(waiter->job));
+	http_reply_json(waiter->request, 200, waiting_to_json(waiter->daemon, waiter->job));
 	waiter_free(waiter);
 }
 
@@ -115,7 +128,7 @@ static int on_wait_over(sd_event_source *source, uint64_t usec, void *data)
 }
 
 static int wait_for_end(struct http_request *request, struct daemon *daemon, const struct job *job,
-			uint64_t seconds, struct error *err)
+			uint64_t seconds, uint64_t place, struct error *err)
 {
 	struct waiter *waiter;
 	const struct http_peer *peer = http_request_peer(request);
@@ -136,7 +149,9 @@ static int wait_for_end(struct http_request *request, struct daemon *daemon, con
 	if (!waiter)
 		return error_oom(err);
 	waiter->request = request;
+	waiter->daemon = daemon;
 	waiter->job = job;
+	waiter->place = place;
 	waiter->user = peer->user;
 	list_append(&daemon->waiters, &waiter->link);
 	r = sd_event_add_time_relative(daemon->event, &waiter->timer, CLOCK_BOOTTIME,
@@ -149,11 +164,30 @@ static int wait_for_end(struct http_request *request, struct daemon *daemon, con
 	return 0;
 }
 
+/* Whether a job is where somebody knows it to be; anywhere, if he does not care. */
+static bool is_at(const struct job *job, uint64_t place)
+{
+	const struct claim *claim = &job->claim;
+
+	return place == 0 || (queue_waits(claim) && queue_place(claim->queue, claim) == place);
+}
+
+void api_places_changed(struct daemon *daemon)
+{
+	LIST_FOREACH_SAFE(link, after, &daemon->waiters) {
+		struct waiter *waiter = CONTAINER_OF(link, struct waiter, link);
+
+		if (!is_at(waiter->job, waiter->place))
+			answer_waiter(waiter);
+	}
+}
+
 void api_job(struct http_request *request, void *data)
 {
 	const struct job *job = api_find_job(request, data);
 	const char *wait = http_request_query(request, "wait");
-	uint64_t seconds = 0;
+	const char *place_text = http_request_query(request, "place");
+	uint64_t seconds = 0, place = 0;
 	struct error err;
 	int r = 0;
 
@@ -161,15 +195,17 @@ void api_job(struct http_request *request, void *data)
 		return;
 	if (wait)
 		r = text_to_uint64(&seconds, wait, 0, MAX_WAIT_S, &err);
-	if (r >= 0 && seconds > 0 && job_told_state(job) != JOB_ENDED) {
-		r = wait_for_end(request, data, job, seconds, &err);
+	if (r >= 0 && place_text)
+		r = text_to_uint64(&place, place_text, 1, UINT32_MAX, &err);
+	if (r >= 0 && seconds > 0 && job_told_state(job) != JOB_ENDED && is_at(job, place)) {
+		r = wait_for_end(request, data, job, seconds, place, &err);
 		if (r >= 0)
 			return;
 	}
 	if (r < 0)
-		http_reply_error(request, api_status(r), "wait: %s", err.text);
+		http_reply_error(request, api_status(r), "wait, place: %s", err.text);
 	else
-		http_reply_json(request, 200, job_to_json(job));
+		http_reply_json(request, 200, waiting_to_json(data, job));
 }
 
 void api_job_changed(struct daemon *daemon, struct job *job)
@@ -296,6 +332,7 @@ void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, cons
 		(void)job_set_end(job, JOB_CANCELLED, job_client_cancel_reason(&job->client), NULL,
 				  why);
 		daemon_tell_end(daemon, job);
+		dispatch_later(daemon);
 	}
 }
 

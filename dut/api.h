@@ -38,6 +38,9 @@ void api_cancel_job(struct daemon *daemon, struct job *job, const char *by, cons
 /* Tells those who wait for the job, and its viewers. */
 void api_job_changed(struct daemon *daemon, struct job *job);
 
+/* Tells those who wait for a job to get another place in the queue. */
+void api_places_changed(struct daemon *daemon);
+
 /* ---- handlers of api-dut.c, api-flags.c, api-reservation.c and api-job.c; data is the daemon
  * ---- */
 

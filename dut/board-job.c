@@ -16,10 +16,12 @@
 #include "dut/board-internal.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/dispatch.h"
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
 #include "dut/lease.h"
 #include "dut/reservation.h"
+#include "dut/waiting.h"
 
 /*
  * A board's way through a job: taken, given to an executor, taken back with the lock, concluded by
@@ -59,7 +61,7 @@ void board_begin_idle(struct board *board)
 	if (board->outlet && outlet_request(board->outlet, off ? OUTLET_OFF : OUTLET_READ, NULL,
 					    NULL, NULL, &err) < 0)
 		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
-	daemon_retry(board->daemon);
+	dispatch_later(board->daemon);
 }
 
 void board_give_back(struct board *board)
@@ -86,7 +88,7 @@ void board_off_is_over(struct board *board)
 	}
 	if (board->reservation)
 		reservation_go_on(board->reservation);
-	daemon_retry(board->daemon);
+	dispatch_later(board->daemon);
 }
 
 static int on_off_retry(sd_event_source *source, uint64_t usec, void *data)
@@ -108,7 +110,7 @@ static void retry_off_later(struct board *board, const char *text)
 			  "cannot be switched off, trying again every %" PRIu64 " s: %s",
 			  OFF_RETRY_US / 1000000, text);
 	board->off.failed = true;
-	daemon_retry(board->daemon); /* who waited for it to settle is told */
+	dispatch_later(board->daemon); /* who waited for it to settle is told */
 	board->off.timer = sd_event_source_disable_unref(board->off.timer);
 	r = sd_event_add_time_relative(board->daemon->event, &board->off.timer, CLOCK_BOOTTIME,
 				       OFF_RETRY_US, 0, on_off_retry, board);
@@ -288,14 +290,20 @@ static void end_job(struct board *board, const struct job_result *end)
 static bool try_again(struct board *board, const char *reason, int dir_fd)
 {
 	struct job *job = board->job;
+	struct error err;
 
 	if (reason || job->cancelled || job->attempt >= JOB_MAX_ATTEMPTS || dir_fd < 0 ||
 	    faccessat(dir_fd, "started", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
 	    faccessat(dir_fd, "result.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return false;
+	if (waiting_return(board->daemon, job, &err) < 0) {
+		log_job(board->config->id, job->id, LOG_ERR, "cannot wait: %s", err.text);
+		return false;
+	}
 	job->state = job_next(job->state, JOB_REQUEUE);
 	job->off_pending = false;
 	job->started_us = 0;
+	job->board = NULL;
 	board->job = NULL;
 	lab_look_at_job(board->daemon, job);
 	daemon_note(board->daemon, job);

@@ -13,6 +13,7 @@
 #include "dut/board-internal.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/dispatch.h"
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
 #include "dut/lease.h"
@@ -139,7 +140,7 @@ void board_adopted(struct board *board)
 	}
 	if (board->outlet && outlet_request(board->outlet, OUTLET_READ, NULL, NULL, NULL, &err) < 0)
 		log_board(board->config->id, LOG_ERR, "power: %s", err.text);
-	daemon_retry(board->daemon);
+	dispatch_later(board->daemon);
 	daemon_job_changed(board->daemon, board->job);
 }
 

@@ -10,6 +10,7 @@
 #include "dut/board-internal.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/dispatch.h"
 
 /*
  * A newer configuration reaches a board. Its words (description, tags, variables ...) hold at once;
@@ -102,7 +103,7 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *data)
 	(void)source;
 	(void)usec;
 	board->renewal.timer = sd_event_source_disable_unref(board->renewal.timer);
-	daemon_retry(board->daemon);
+	dispatch_later(board->daemon);
 	return 0;
 }
 
@@ -127,7 +128,7 @@ static void on_ended(const struct power_result *result, void *data)
 	else
 		retry_later(board, result->error < 0 ? result->text.text
 						     : "its power does not read back OFF");
-	daemon_retry(board->daemon);
+	dispatch_later(board->daemon);
 }
 
 static bool has_to_end(const struct board *board)

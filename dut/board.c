@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -13,12 +14,15 @@
 #include "dut/api.h"
 #include "dut/board-internal.h"
 #include "dut/daemon.h"
+#include "dut/dispatch.h"
 #include "dut/lab-events.h"
 #include "dut/lease.h"
 #include "dut/reservation.h"
 
 static const uint64_t OFF_GRACE_US =
 	UINT64_C(10) * 1000000; /* an off that takes longer makes the board BORKED */
+
+enum { HELD_TIME_SIZE = CLOCK_ISO_SIZE + 8 };
 
 struct board *board_free(struct board *board)
 {
@@ -120,7 +124,7 @@ static void after_power(enum outlet_verb verb, void *data)
 		tell_power(board, status);
 	if ((verb == OUTLET_READ && !changed) || board->lock_fd < 0)
 		return;
-	daemon_retry(board->daemon);
+	dispatch_later(board->daemon);
 	for (size_t i = 0; i < board->n_lines; i++) {
 		line_mark(board->lines[i], "power",
 			  json_pack("{s:s}", "state", power_state_name(status->state)));
@@ -341,6 +345,14 @@ bool board_is_free_for(const struct board *board, const char *owner, uid_t uid)
 	return board_is_idle_for(board, owner, uid) && !is_switched_by_hand(board);
 }
 
+bool board_is_free_for_somebody(const struct board *board)
+{
+	const struct reservation *reservation = board->reservation;
+
+	return reservation ? board_is_free_for(board, reservation->owner, reservation->owner_uid)
+			   : board_is_free(board);
+}
+
 bool board_is_settling_for(const struct board *board, const char *owner, uid_t uid)
 {
 	if (board_is_idle_for(board, owner, uid))
@@ -386,10 +398,40 @@ static void describe_reservation(const struct board *board, char *text, size_t s
 			       reservation_format_until(reservation, until));
 }
 
+uint64_t board_expected_end(const struct board *board)
+{
+	const struct reservation *reservation = board->reservation;
+
+	if (board->job)
+		return job_expected_end(board->job);
+	if (reservation && reservation->stage == RESERVATION_HELD)
+		return clock_realtime_us() + reservation_left_us(reservation);
+	return 0;
+}
+
+/* "since ..." or, which says more, "until 14:32", in the gateway's time; the day, when it is not
+ * today. */
+static const char *describe_time(char text[static HELD_TIME_SIZE], uint64_t since_us,
+				 uint64_t until_us)
+{
+	time_t now = (time_t)(clock_realtime_us() / 1000000), until = (time_t)(until_us / 1000000);
+	struct tm today, then;
+
+	if (!until_us || !localtime_r(&now, &today) || !localtime_r(&until, &then)) {
+		(void)strcpy(text, "since ");
+		(void)clock_format_iso(text + strlen(text), since_us);
+	} else if (today.tm_year == then.tm_year && today.tm_yday == then.tm_yday) {
+		(void)strftime(text, HELD_TIME_SIZE, "until %H:%M", &then);
+	} else {
+		(void)strftime(text, HELD_TIME_SIZE, "until %Y-%m-%d %H:%M", &then);
+	}
+	return text;
+}
+
 void board_describe_holder(const struct board *board, char *text, size_t size)
 {
 	const struct job *job = board->job;
-	char since[CLOCK_ISO_SIZE];
+	char since[HELD_TIME_SIZE];
 
 	if (board->foreign.reason && job)
 		(void)snprintf(text, size,
@@ -411,10 +453,11 @@ void board_describe_holder(const struct board *board, char *text, size_t size)
 			       job->id, outlet_status(board->outlet)->text[0] ? ": " : "",
 			       outlet_status(board->outlet)->text);
 	else if (job)
-		(void)snprintf(text, size, "is held by %s (job %" PRIu64 ", \"%s\") since %s",
-			       job->owner, job->id, job->name,
-			       clock_format_iso(since, job->started_us ? job->started_us
-								       : job->submitted_us));
+		(void)snprintf(text, size, "is held by %s (job %" PRIu64 ", \"%s\") %s", job->owner,
+			       job->id, job->name,
+			       describe_time(since,
+					     job->started_us ? job->started_us : job->submitted_us,
+					     board_expected_end(board)));
 	else if (board->reservation)
 		describe_reservation(board, text, size);
 	else if (board->renewal.leaving)

@@ -96,7 +96,7 @@ void board_configure(struct board *board, struct config_dut *config);
 
 /*
  * Does what waits until nobody has the board. 1: it is done, and a board that leaves may be freed;
- * 0: later, daemon_retry() follows when it may be time; negative: it failed, and is tried again.
+ * 0: later, dispatch_later() follows when it may be time; negative: it failed, and is tried again.
  */
 int board_renew(struct board *board, struct error *err);
 
@@ -125,6 +125,9 @@ bool board_is_unused(const struct board *board);
 bool board_is_free(const struct board *board);
 bool board_is_settling(const struct board *board);
 
+/* Whether it is free for somebody: for anybody, or for the one who has reserved it. */
+bool board_is_free_for_somebody(const struct board *board);
+
 /* The same for somebody who may be the one that has reserved it. */
 bool board_is_idle_for(const struct board *board, const char *owner, uid_t uid);
 bool board_is_free_for(const struct board *board, const char *owner, uid_t uid);
@@ -134,8 +137,11 @@ bool board_is_settling_for(const struct board *board, const char *owner, uid_t u
  */
 bool board_may_be_cut(const struct board *board);
 
+/* When whoever holds it will be gone at the latest, by the wall clock; 0: nobody, or not known. */
+uint64_t board_expected_end(const struct board *board);
+
 /* Why it is not free, in words that go on after the board's name: "is held by alice (job 17,
- * \"bisect\")". */
+ * \"bisect\") until 14:32". */
 void board_describe_holder(const struct board *board, char *text, size_t size);
 
 /* Write what the API tells of a board, and of its power alone, with a key in an object. */

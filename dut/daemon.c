@@ -21,6 +21,7 @@
 #include "dut/api.h"
 #include "dut/board.h"
 #include "dut/daemon-internal.h"
+#include "dut/dispatch.h"
 #include "dut/fdstore.h"
 #include "dut/job-binding.h"
 #include "dut/jobuser.h"
@@ -32,6 +33,7 @@
 #include "dut/reserve.h"
 #include "dut/submit.h"
 #include "dut/users.h"
+#include "dut/waiting.h"
 #include "dut/worker.h"
 
 static const uint64_t STOP_LIMIT_US = UINT64_C(5) * 1000000;
@@ -42,7 +44,6 @@ struct daemon *daemon_free(struct daemon *daemon)
 		return NULL;
 	fdstore_seal(daemon->fdstore);
 	sd_event_source_disable_unref(daemon->stop_timer);
-	daemon->retry = sd_event_source_disable_unref(daemon->retry);
 	sd_event_source_disable_unref(daemon->save_timer);
 	daemon->http = api_stop(daemon->http);
 	daemon->reload = reload_free(daemon->reload);
@@ -57,6 +58,8 @@ struct daemon *daemon_free(struct daemon *daemon)
 	daemon->lab_events = lab_events_free(daemon->lab_events);
 	while (!list_empty(&daemon->jobs))
 		job_free(CONTAINER_OF(daemon->jobs.previous, struct job, link));
+	daemon->dispatch = dispatch_free(daemon->dispatch);
+	daemon->queue = queue_free(daemon->queue);
 	config_free(daemon->config);
 	fdstore_free(daemon->fdstore);
 	(void)close_fd(daemon->jobs_fd);
@@ -188,7 +191,7 @@ static void attach_job(struct job *job, struct board *board)
 	bool unfinished = job->state == JOB_STARTING || job->state == JOB_RUNNING;
 
 	/* The job of a DUT whose name is another one's alias now is not that one's. */
-	if (!board || strcmp(job->dut, board->config->id) != 0)
+	if (!board || !job->dut || strcmp(job->dut, board->config->id) != 0)
 		return;
 	if (board->n_lines > 0)
 		attach_logs(job, line_history(board->lines[0]));
@@ -268,17 +271,14 @@ static void say_protections(const struct daemon *daemon)
 		log_msg(LOG_NOTICE, "%s", json_string_value(text));
 }
 
-static int on_retry(sd_event_source *source, void *data);
-
 static int open_sources(struct daemon *daemon, struct error *err)
 {
-	int r = sd_event_add_defer(daemon->event, &daemon->retry, on_retry, daemon);
+	int r = daemon_add_save_timer(daemon);
 
-	if (r >= 0)
-		r = sd_event_source_set_enabled(daemon->retry, SD_EVENT_OFF);
-	if (r >= 0)
-		r = daemon_add_save_timer(daemon);
-	return r < 0 ? error_code(err, r, "cannot add an event source") : 0;
+	if (r < 0)
+		return error_code(err, r, "cannot add an event source");
+	r = queue_new(&daemon->queue, err);
+	return r < 0 ? r : dispatch_new(&daemon->dispatch, daemon, err);
 }
 
 int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options *options,
@@ -329,6 +329,7 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	attach_all_jobs(daemon);
 	LIST_FOREACH(link, &daemon->boards)
 		reservation_load(CONTAINER_OF(link, struct board, link));
+	waiting_load(daemon);
 	prune_leftovers(daemon);
 	if (space_check(daemon->state_fd, daemon->config->limits.free_space, err) < 0)
 		log_msg(LOG_WARNING, "no job is taken: %s", err->text);
@@ -356,6 +357,8 @@ struct board *daemon_find_board(const struct daemon *daemon, const char *id)
 	struct list *link = daemon->boards.previous;
 	const struct config_dut *dut;
 
+	if (!id)
+		return NULL;
 	/* Whose job goes on keeps the name, also where it is another one's alias by now. */
 	for (unsigned left = daemon->n_leaving; left > 0; left--, link = link->previous)
 		if (strcmp(CONTAINER_OF(link, struct board, link)->config->id, id) == 0)
@@ -394,25 +397,18 @@ void daemon_job_changed(struct daemon *daemon, struct job *job)
 		prune_jobs(daemon);
 }
 
-static struct job *oldest_waiting(const struct daemon *daemon, const struct board *board)
-{
-	LIST_FOREACH(link, &daemon->jobs) {
-		struct job *job = CONTAINER_OF(link, struct job, link);
-
-		if (job->state == JOB_WAITING && !job->preparing &&
-		    strcmp(job->dut, board->config->id) == 0 &&
-		    board_is_free_for(board, job->owner, job->owner_uid))
-			return job;
-	}
-	return NULL;
-}
-
 static bool is_settling(const struct daemon *daemon)
 {
 	LIST_FOREACH(link, &daemon->boards)
 		if (board_is_settling(CONTAINER_OF(link, struct board, link)))
 			return true;
 	return false;
+}
+
+void daemon_stop_when_settled(struct daemon *daemon)
+{
+	if (!is_settling(daemon))
+		(void)sd_event_exit(daemon->event, 0);
 }
 
 static int on_stop_limit(sd_event_source *source, uint64_t usec, void *data)
@@ -435,46 +431,4 @@ void daemon_stop(struct daemon *daemon)
 	if (sd_event_add_time_relative(daemon->event, &daemon->stop_timer, CLOCK_BOOTTIME,
 				       STOP_LIMIT_US, 0, on_stop_limit, daemon) < 0)
 		(void)sd_event_exit(daemon->event, 0);
-}
-
-static void start_waiting_job(struct daemon *daemon, struct board *board)
-{
-	struct job *job;
-	struct error err;
-
-	while ((job = oldest_waiting(daemon, board))) {
-		if (!job->user.uid && !jobuser_is_left(daemon))
-			return; /* until one is taken back */
-		if (board_start_job(board, job, NULL, NULL, &err) >= 0)
-			return;
-		log_job(board->config->id, job->id, LOG_ERR, "cannot start: %s", err.text);
-		board_give_back(board);
-		job->off_pending = false;
-		(void)job_set_end(job, JOB_SETUP_FAIL, "executor_failed", "lab", err.text);
-		daemon_tell_end(daemon, job);
-	}
-}
-
-static int on_retry(sd_event_source *source, void *data)
-{
-	struct daemon *daemon = data;
-
-	(void)source;
-	if (daemon->stop_timer) {
-		if (!is_settling(daemon))
-			(void)sd_event_exit(daemon->event, 0);
-		return 0;
-	}
-	reload_settle(daemon);
-	LIST_FOREACH(link, &daemon->boards)
-		start_waiting_job(daemon, CONTAINER_OF(link, struct board, link));
-	submissions_retry(daemon);
-	prune_jobs(daemon);
-	return 0;
-}
-
-void daemon_retry(struct daemon *daemon)
-{
-	lab_look(daemon);
-	(void)sd_event_source_set_enabled(daemon->retry, SD_EVENT_ONESHOT);
 }

@@ -13,10 +13,12 @@
 /* The root of everything: it owns the configuration, the boards, the jobs and the API. */
 
 struct board;
+struct dispatch;
 struct fdstore;
 struct http_server;
 struct reload;
 struct lab_events;
+struct queue;
 struct records;
 struct users;
 struct worker;
@@ -39,12 +41,13 @@ struct daemon {
 	struct worker *bulk_worker; /* what may take long */
 	bool pruning;		    /* an old job is being removed */
 	struct fdstore *fdstore;    /* what outlives us */
+	struct queue *queue;	    /* of jobs, and whatever else waits for a DUT */
+	struct dispatch *dispatch;
 	struct users *users;
 	struct reload *reload;
 	struct lab_events *lab_events;
 	struct http_server *http;
 	sd_event_source *stop_timer;   /* set while it stops */
-	sd_event_source *retry;	       /* daemon_retry() */
 	sd_event_source *save_timer;   /* records that could not be written */
 	struct list boards;	       /* board.link, in the order of the configuration, */
 	unsigned n_leaving;	       /* and these behind them, which are configured no more */
@@ -73,7 +76,7 @@ struct daemon *daemon_free(struct daemon *daemon);
  */
 void daemon_stop(struct daemon *daemon);
 
-/* By name or alias, or NULL. */
+/* By name or alias, or NULL; also for a name of NULL. */
 struct board *daemon_find_board(const struct daemon *daemon, const char *id);
 struct job *daemon_find_job(const struct daemon *daemon, uint64_t id);
 
@@ -99,9 +102,3 @@ void daemon_tell_end(struct daemon *daemon, struct job *job);
 
 /* A job has got another state: whoever waits for it is told. */
 void daemon_job_changed(struct daemon *daemon, struct job *job);
-
-/*
- * A board may have become free, or will not: from the loop, the oldest job that waits for it gets
- * it, or a submission that was held back, and those who wait in vain are told.
- */
-void daemon_retry(struct daemon *daemon);

@@ -29,6 +29,10 @@ void dispatch_later(struct daemon *daemon);
 /* A board that the claim could have now, if nobody is before it there; else NULL. */
 struct board *dispatch_find_board(const struct daemon *daemon, const struct claim *claim);
 
+/* Of the boards that the claim waits for, the one that is expected to be free first; NULL when none
+ * of them is configured any more. */
+struct board *dispatch_awaited(const struct daemon *daemon, const struct claim *claim);
+
 enum { DISPATCH_CAUSE_SIZE = 768 };
 
 /*

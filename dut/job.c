@@ -16,7 +16,10 @@
 #include "base/jsontext.h"
 #include "base/text.h"
 
-enum { RECORD_VERSION = 1 };
+enum { RECORD_VERSION = 1, US_PER_S = 1000000 };
+
+/* No time in a record is larger, so that sums of them do not overflow. */
+static const json_int_t MAX_US = INT64_MAX / 4;
 
 static const enum job_state next[JOB_STATES][JOB_EVENTS] = {
 	[JOB_WAITING] = { [JOB_COMMIT] = JOB_STARTING, [JOB_END] = JOB_ENDED },
@@ -52,6 +55,9 @@ struct job *job_free(struct job *job)
 	if (job) {
 		list_remove(&job->link);
 		job_client_done(&job->client);
+		queue_remove(&job->claim);
+		json_decref(job->duts);
+		free(job->target);
 		free(job->name);
 		free(job->owner);
 		free(job->dut);
@@ -71,6 +77,7 @@ int job_new(struct job **ret, uint64_t id, const char *name, const char *owner, 
 	    const char *dut, struct error *err)
 {
 	cleanup_(job_freep) struct job *job = calloc(1, sizeof(*job));
+	int r;
 
 	if (!job)
 		return error_oom(err);
@@ -79,15 +86,39 @@ int job_new(struct job **ret, uint64_t id, const char *name, const char *owner, 
 	job->owner_uid = owner_uid;
 	job->state = JOB_WAITING;
 	job->status = JOB_UNKNOWN;
-	job->submitted_us = clock_realtime_us();
+	job->queued = moment_now();
+	job->submitted_us = job->queued.realtime_us;
+	job->wait_us = job->deadline_realtime_us = UINT64_MAX;
 	viewers_init(&job->viewers, MAX_VIEWERS);
 	job->name = strdup(name);
 	job->owner = strdup(owner);
-	job->dut = strdup(dut);
-	if (!job->name || !job->owner || !job->dut)
+	if (!job->name || !job->owner)
 		return error_oom(err);
+	r = dut ? job_set_dut(job, dut, err) : 0;
+	if (r < 0)
+		return r;
 	*ret = take_ptr(job);
 	return 0;
+}
+
+int job_set_dut(struct job *job, const char *dut, struct error *err)
+{
+	char *copy = strdup(dut);
+
+	if (!copy)
+		return error_oom(err);
+	free(job->dut);
+	job->dut = copy;
+	return 0;
+}
+
+uint64_t job_expected_end(const struct job *job)
+{
+	bool has_board = job->board && job->state != JOB_ENDED;
+
+	if (!has_board || job->overall_us == 0)
+		return 0;
+	return (job->started_us ? job->started_us : clock_realtime_us()) + job->overall_us;
 }
 
 /* The members that record and API share. */
@@ -95,14 +126,51 @@ static json_t *common_members(const struct job *job)
 {
 	bool ended = job->state == JOB_ENDED;
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "name", job->name,
-			 "dut", job->dut, "owner", job->owner, "state", state_names[job->state],
-			 "attempt", (json_int_t)job->attempt, "status",
-			 ended ? json_string(job_status_name(job->status)) : json_null(), "reason",
-			 jsontext_new(job->reason), "verdict", jsontext_new(job->verdict),
-			 "message", jsontext_new(job->message), "console_base",
-			 job->has_console ? json_integer((json_int_t)job->console_base)
-					  : json_null());
+	return json_pack(
+		"{s:s, s:o, s:i, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "name", job->name, "dut",
+		jsontext_new(job->dut), "priority", job->priority, "owner", job->owner, "state",
+		state_names[job->state], "attempt", (json_int_t)job->attempt, "status",
+		ended ? json_string(job_status_name(job->status)) : json_null(), "reason",
+		jsontext_new(job->reason), "verdict", jsontext_new(job->verdict), "message",
+		jsontext_new(job->message), "console_base",
+		job->has_console ? json_integer((json_int_t)job->console_base) : json_null());
+}
+
+/* The DUTs that it waits for, when they are several. */
+static json_t *waited_for(const struct job *job)
+{
+	const char *const *names;
+	json_t *duts;
+	size_t count;
+
+	if (job->dut)
+		return NULL;
+	if (!queue_waits(&job->claim))
+		return json_incref(job->duts);
+	duts = json_array();
+	names = queue_duts(&job->claim, &count);
+	for (size_t i = 0; i < count; i++)
+		(void)json_array_append_new(duts, json_string(names[i]));
+	return duts;
+}
+
+static json_t *us_or_null(uint64_t us)
+{
+	return us == UINT64_MAX ? json_null() : json_integer((json_int_t)us);
+}
+
+/* What it waits for, and since when. */
+static void add_wait(json_t *record, const struct job *job)
+{
+	json_t *duts = waited_for(job);
+
+	if (duts)
+		(void)json_object_set_new(record, "duts", duts);
+	(void)json_object_set_new(record, "target", jsontext_new(job->target));
+	(void)json_object_set_new(record, "queued", moment_to_json(&job->queued));
+	(void)json_object_set_new(record, "wait_us", us_or_null(job->wait_us));
+	(void)json_object_set_new(record, "deadline_us", us_or_null(job->deadline_realtime_us));
+	(void)json_object_set_new(record, "overall_us", json_integer((json_int_t)job->overall_us));
 }
 
 json_t *job_to_record(const struct job *job)
@@ -125,6 +193,7 @@ json_t *job_to_record(const struct job *job)
 					 ? json_integer((json_int_t)job->earlier[i].console_base)
 					 : json_null());
 	(void)json_object_set_new(more, "earlier_bases", earlier);
+	add_wait(more, job);
 	if (job->user.uid)
 		(void)json_object_set_new(more, "user",
 					  json_pack("{s:I, s:I}", "uid", (json_int_t)job->user.uid,
@@ -158,6 +227,39 @@ static void hide_end(json_t *object, const struct job *job)
 		(void)json_object_set_new(object, of_the_end[i], json_null());
 }
 
+static json_t *shown_target(const struct job *job)
+{
+	json_t *target = job->target ? json_loads(job->target, 0, NULL) : NULL;
+
+	return target ? target : json_null();
+}
+
+/* As a submission says it: seconds, or "forever". */
+static json_t *shown_wait(const struct job *job)
+{
+	if (job->wait_us == UINT64_MAX)
+		return json_string("forever");
+	if (job->wait_us % US_PER_S == 0)
+		return json_integer((json_int_t)(job->wait_us / US_PER_S));
+	return json_real((double)job->wait_us / US_PER_S);
+}
+
+static void add_place(json_t *object, const struct job *job)
+{
+	bool waits = job_told_state(job) == JOB_WAITING && queue_waits(&job->claim);
+
+	(void)json_object_set_new(object, "target", shown_target(job));
+	(void)json_object_set_new(object, "wait", shown_wait(job));
+	(void)json_object_set_new(object, "place",
+				  waits ? json_integer(queue_place(job->claim.queue, &job->claim))
+					: json_null());
+	(void)json_object_set_new(
+		object, "effective_priority",
+		waits ? json_integer(queue_effective_priority(&job->claim, clock_now_us()))
+		      : json_null());
+	(void)json_object_set_new(object, "expected_end", time_or_null(job_expected_end(job)));
+}
+
 json_t *job_to_json(const struct job *job)
 {
 	json_t *object = common_members(job);
@@ -179,6 +281,7 @@ json_t *job_to_json(const struct job *job)
 						 : json_null());
 	(void)json_object_set_new(object, "on_disconnect",
 				  json_string(job->client.bound ? "cancel" : "continue"));
+	add_place(object, job);
 	hide_end(object, job);
 	return object;
 }
@@ -216,6 +319,44 @@ static void fill_earlier(struct job *job, const json_t *bases)
 	}
 }
 
+static uint64_t us_of(const json_t *value, uint64_t otherwise)
+{
+	json_int_t us = json_integer_value(value);
+
+	return json_is_integer(value) && us >= 0 && us <= MAX_US ? (uint64_t)us : otherwise;
+}
+
+static bool is_list_of_names(const json_t *value)
+{
+	const json_t *name;
+	size_t i;
+
+	json_array_foreach(value, i, name)
+		if (!json_is_string(name))
+			return false;
+	return json_array_size(value) > 0;
+}
+
+static int fill_wait(struct job *job, const json_t *record, struct error *err)
+{
+	const json_t *duts = json_object_get(record, "duts");
+	json_int_t priority = json_integer_value(json_object_get(record, "priority"));
+
+	if (priority < CLAIM_PRIORITY_MIN || priority > CLAIM_PRIORITY_MAX)
+		return error_set(err, -EBADMSG, "its priority is none");
+	job->priority = (int)priority;
+	moment_from_json(&job->queued, json_object_get(record, "queued"), job->submitted_us);
+	job->wait_us = us_of(json_object_get(record, "wait_us"), UINT64_MAX);
+	job->deadline_realtime_us = us_of(json_object_get(record, "deadline_us"), UINT64_MAX);
+	job->overall_us = us_of(json_object_get(record, "overall_us"), 0);
+	if (!job->dut && job->state != JOB_ENDED) {
+		if (!is_list_of_names(duts) || job->state != JOB_WAITING)
+			return error_set(err, -EBADMSG, "it names no DUT");
+		job->duts = json_deep_copy(duts);
+	}
+	return set_text(&job->target, json_object_get(record, "target")) < 0 ? error_oom(err) : 0;
+}
+
 static int fill_from_record(struct job *job, const json_t *record, struct error *err)
 {
 	const json_t *cancel = json_object_get(record, "cancel");
@@ -249,7 +390,8 @@ static int fill_from_record(struct job *job, const json_t *record, struct error 
 	    set_text(&job->cancel_by, json_object_get(cancel, "by")) < 0 ||
 	    set_text(&job->cancel_why, json_object_get(cancel, "why")) < 0)
 		return error_oom(err);
-	return job_client_from_record(&job->client, record, err);
+	r = job_client_from_record(&job->client, record, err);
+	return r < 0 ? r : fill_wait(job, record, err);
 }
 
 int job_from_record(struct job **ret, const json_t *record, struct error *err)
@@ -263,7 +405,7 @@ int job_from_record(struct job **ret, const json_t *record, struct error *err)
 	int r;
 
 	if (json_integer_value(json_object_get(record, "v")) != RECORD_VERSION || id <= 0 ||
-	    !name || !owner || !dut)
+	    !name || !owner)
 		return error_set(err, -EBADMSG, "it is no job record of version %d",
 				 RECORD_VERSION);
 	r = job_new(&job, (uint64_t)id, name, owner, (uid_t)uid, dut, err);
@@ -287,6 +429,7 @@ bool job_set_end(struct job *job, enum job_status status, const char *reason, co
 	if (job_next(job->state, JOB_END) == JOB_INVALID)
 		return false;
 	binding_end(&job->client.binding);
+	queue_remove(&job->claim);
 	job->untold = job->state;
 	job->state = JOB_ENDED;
 	job->status = status;

@@ -11,6 +11,8 @@
 #include "base/protocol.h"
 #include "base/sandbox.h"
 #include "dut/job-client.h"
+#include "dut/moment.h"
+#include "dut/queue.h"
 #include "dut/viewer.h"
 
 /*
@@ -35,8 +37,18 @@ struct job {
 	struct board *board; /* until the end; NULL when its DUT is not configured any more */
 
 	uint64_t id;
-	char *name, *owner, *dut;
+	char *name, *owner;
+	char *dut; /* NULL: it waits for one of several */
 	uid_t owner_uid;
+
+	char *target; /* what was asked for, {"id", "tags"} as JSON; NULL: not known */
+	int priority;
+	struct moment queued;	       /* since when it waits */
+	uint64_t wait_us;	       /* no longer than this; UINT64_MAX: for ever */
+	uint64_t deadline_realtime_us; /* not to be started later; UINT64_MAX: none */
+	uint64_t overall_us;	       /* its timeouts.overall; 0: not known */
+	struct claim claim;	       /* while it waits (waiting.h) */
+	json_t *duts; /* the names that its claim has; from its record, until it is in the queue */
 
 	enum job_state state;
 	enum job_state untold;	    /* before an end that is not on disk yet; else JOB_INVALID */
@@ -71,10 +83,17 @@ struct job {
 	struct viewers viewers; /* of its log and its events */
 };
 
+/* dut may be NULL. */
 int job_new(struct job **ret, uint64_t id, const char *name, const char *owner, uid_t owner_uid,
 	    const char *dut, struct error *err);
 
-/* Takes it out of daemon.jobs. */
+/* It has got a DUT. */
+int job_set_dut(struct job *job, const char *dut, struct error *err);
+
+/* The wall clock's time at which it is over at the latest; 0: not known. */
+uint64_t job_expected_end(const struct job *job);
+
+/* Takes it out of daemon.jobs and of the queue. */
 struct job *job_free(struct job *job);
 
 /* A copy that fits into a record, cut at JOB_MAX_TEXT; NULL of NULL, or when memory ran out. */

@@ -67,7 +67,7 @@ json_t *jobdir_describe(const struct daemon *daemon, const struct board *board,
 			const struct job *job, const json_t *metadata)
 {
 	json_t *description = jobdir_common_facts(daemon, metadata);
-	json_t *facts = jobdir_dut_facts(board);
+	json_t *facts = board ? jobdir_dut_facts(board) : NULL;
 	char id[24];
 
 	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
@@ -78,6 +78,8 @@ json_t *jobdir_describe(const struct daemon *daemon, const struct board *board,
 	(void)json_object_set_new(description, "submitted_us",
 				  json_integer((json_int_t)job->submitted_us));
 	(void)json_object_set_new(description, "socket_uid", json_integer((json_int_t)geteuid()));
+	if (!board)
+		return description;
 	(void)json_object_set(description, "deploy", json_object_get(facts, "deploy"));
 	/* The DUT's variables are the daemon's with its own on top. */
 	if (board->config->variables)

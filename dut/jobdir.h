@@ -22,8 +22,8 @@ json_t *jobdir_dut_facts(const struct board *board);
  * "ignore_deadline"}. */
 json_t *jobdir_common_facts(const struct daemon *daemon, const json_t *metadata);
 
-/* A job.json without the members of an attempt; of metadata that is another one's, too, for what
- * came with the submission stays the same. */
+/* A job.json without the members of an attempt, and without those of the DUT where board is NULL;
+ * of metadata that is another one's, too, for what came with the submission stays the same. */
 json_t *jobdir_describe(const struct daemon *daemon, const struct board *board,
 			const struct job *job, const json_t *metadata);
 
@@ -37,8 +37,8 @@ json_t *jobdir_describe(const struct daemon *daemon, const struct board *board,
 int jobdir_set_aside(int job_dir_fd, unsigned attempt, struct error *err);
 
 /*
- * Makes jobs/<id> with job.yml, job.json and bucket.tar (tarball_fd may be -1), and the job's first
- * record. done runs when all of it is on disk.
+ * Makes jobs/<id> (board is NULL while the job waits for one) with job.yml, job.json and bucket.tar
+ * (tarball_fd may be -1), and the job's first record. done runs when all of it is on disk.
  *
  * Owns: text and tarball_fd are copied.
  */

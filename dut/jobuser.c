@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/spawn.h"
 #include "dut/daemon.h"
+#include "dut/dispatch.h"
 #include "dut/job.h"
 #include "dut/worker.h"
 
@@ -198,7 +199,7 @@ static void ending_done(int r, const struct error *err, void *data)
 	} else if (ending->jobs_fd >= 0) {
 		job->user = (struct sandbox_user){ 0 };
 		daemon_note(ending->daemon, job);
-		daemon_retry(ending->daemon);
+		dispatch_later(ending->daemon);
 	}
 }
 

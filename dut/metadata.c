@@ -2,12 +2,17 @@
 #include "dut/metadata.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base/attr.h"
 #include "base/text.h"
 #include "dut/api.h"
+#include "dut/queue.h"
+
+static const uint64_t US_PER_S = 1000000;
+static const uint64_t MAX_WAIT_S = UINT64_C(10) * 365 * 86400; /* longer is for ever */
 
 enum {
 	MAX_NAME = 200, /* bytes */
@@ -54,9 +59,45 @@ static int check_on_disconnect(const json_t *metadata, struct error *err)
 	return 0;
 }
 
+/* Seconds, a duration as text, or "forever"; nothing is 0. */
+static int read_wait(uint64_t *ret_us, const json_t *value, struct error *err)
+{
+	const char *text = json_string_value(value);
+	double seconds = json_number_value(value);
+
+	if (text && strcmp(text, "forever") == 0)
+		*ret_us = UINT64_MAX;
+	else if (text && text_to_duration_us(ret_us, text, err) < 0)
+		return error_prefix(err, -EINVAL, "metadata: wait");
+	else if (text && *ret_us > MAX_WAIT_S * US_PER_S)
+		*ret_us = UINT64_MAX;
+	else if (json_is_number(value) && seconds >= 0 && seconds <= (double)MAX_WAIT_S)
+		*ret_us = (uint64_t)(seconds * (double)US_PER_S);
+	else if (!text && value && !json_is_null(value) && !json_is_false(value))
+		return error_set(err, -EINVAL,
+				 "metadata: wait is neither a duration, nor seconds from 0 to "
+				 "%" PRIu64 ", nor \"forever\"",
+				 MAX_WAIT_S);
+	else if (!text)
+		*ret_us = 0;
+	return 0;
+}
+
+static int check_priority(const json_t *value, struct error *err)
+{
+	json_int_t priority = json_integer_value(value);
+
+	if (value && !json_is_null(value) &&
+	    (!json_is_integer(value) || priority < CLAIM_PRIORITY_MIN ||
+	     priority > CLAIM_PRIORITY_MAX))
+		return error_set(err, -EINVAL,
+				 "metadata: priority is no whole number from %d to %d",
+				 CLAIM_PRIORITY_MIN, CLAIM_PRIORITY_MAX);
+	return 0;
+}
+
 int metadata_check(const json_t *metadata, struct error *err)
 {
-	static const char *const later[] = { "wait", "priority" };
 	static const char *const known[] = {
 		"version",	   "name",	    "target", "environ",
 		"on_disconnect",   "submission_id", "wait",   "priority",
@@ -66,6 +107,7 @@ int metadata_check(const json_t *metadata, struct error *err)
 	char shown[SHOWN_KEY];
 	const char *key;
 	const json_t *value;
+	uint64_t wait_us;
 	int r;
 
 	if (!json_is_object(metadata))
@@ -76,13 +118,6 @@ int metadata_check(const json_t *metadata, struct error *err)
 		if (!api_is_one_of(key, known))
 			return error_set(err, -EINVAL, "metadata: unknown member '%s'",
 					 show_key(shown, key));
-	for (size_t i = 0; i < ARRAY_SIZE(later); i++) {
-		const json_t *given = json_object_get(metadata, later[i]);
-
-		if (given && !json_is_null(given) && !json_is_false(given) &&
-		    !(json_is_integer(given) && json_integer_value(given) == 0))
-			return error_set(err, -EINVAL, "not yet: %s", later[i]);
-	}
 	if (environ_vars && !json_is_object(environ_vars))
 		return error_set(err, -EINVAL, "metadata: environ is no object");
 	json_object_foreach((json_t *)(uintptr_t)environ_vars, key, value)
@@ -97,5 +132,21 @@ int metadata_check(const json_t *metadata, struct error *err)
 		r = check_text(metadata, "submission_id", MAX_NAME, err);
 	if (r >= 0)
 		r = check_on_disconnect(metadata, err);
+	if (r >= 0)
+		r = read_wait(&wait_us, json_object_get(metadata, "wait"), err);
+	if (r >= 0)
+		r = check_priority(json_object_get(metadata, "priority"), err);
 	return r;
+}
+
+uint64_t metadata_wait(const json_t *metadata)
+{
+	uint64_t wait_us;
+
+	return read_wait(&wait_us, json_object_get(metadata, "wait"), NULL) >= 0 ? wait_us : 0;
+}
+
+int metadata_priority(const json_t *metadata)
+{
+	return (int)json_integer_value(json_object_get(metadata, "priority"));
 }

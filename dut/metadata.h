@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -14,3 +15,8 @@ bool metadata_is_text(const json_t *value, size_t max);
 
 /* Errors: -EINVAL with what is wrong. */
 int metadata_check(const json_t *metadata, struct error *err);
+
+/* Of metadata that has been checked: how long the job may wait for a DUT (0: not at all,
+ * UINT64_MAX: for ever), and its priority. */
+uint64_t metadata_wait(const json_t *metadata);
+int metadata_priority(const json_t *metadata);

@@ -32,19 +32,22 @@ json_t *moment_to_json(const struct moment *moment)
 			 (json_int_t)moment->realtime_us);
 }
 
-/* Far beyond any clock, and far from where sums of times would overflow. */
+/* What is beyond any clock is none, so that sums of times do not overflow. */
+static uint64_t limit_us(uint64_t us)
+{
+	return us > INT64_MAX / 4 ? 0 : us;
+}
+
 static uint64_t read_us(const json_t *value)
 {
-	json_int_t us = json_integer_value(value);
-
-	return us < 0 || us > INT64_MAX / 4 ? 0 : (uint64_t)us;
+	return limit_us((uint64_t)json_integer_value(value));
 }
 
 void moment_from_json(struct moment *ret, const json_t *object, uint64_t fallback_realtime_us)
 {
 	const char *boot_id = json_string_value(json_object_get(object, "boot_id"));
 
-	*ret = (struct moment){ .realtime_us = fallback_realtime_us };
+	*ret = (struct moment){ .realtime_us = limit_us(fallback_realtime_us) };
 	if (!boot_id)
 		return;
 	(void)snprintf(ret->boot_id, sizeof(ret->boot_id), "%s", boot_id);

@@ -379,9 +379,11 @@ const char *const *queue_duts(const struct claim *claim, size_t *ret_count)
 	return claim->target->names;
 }
 
-bool queue_wants(const struct queue *queue, const char *dut)
+bool queue_wants(const struct claim *claim, const char *dut)
 {
-	return find_dut(queue, dut) != NULL;
+	const struct queue_target *target = claim->target;
+
+	return bsearch(&dut, target->names, target->n_duts, sizeof(*target->names), by_name);
 }
 
 static struct claim *first_of(const struct queue_target *target, queue_may_fn may, void *data)
@@ -453,7 +455,7 @@ int64_t queue_effective_priority(const struct claim *claim, uint64_t now_us)
 	return claim->priority + (waited_us > 0 ? waited_us / MINUTE_US : 0);
 }
 
-unsigned queue_count(const struct queue *queue, enum claim_kind kind, uid_t owner_uid,
+unsigned queue_count(const struct queue *queue, enum claim_kind kind, const char *owner,
 		     unsigned *ret_of_user)
 {
 	unsigned count = 0;
@@ -465,7 +467,7 @@ unsigned queue_count(const struct queue *queue, enum claim_kind kind, uid_t owne
 		if (claim->kind != kind)
 			continue;
 		count++;
-		*ret_of_user += claim->owner_uid == owner_uid;
+		*ret_of_user += strcmp(claim->owner, owner) == 0;
 	}
 	return count;
 }

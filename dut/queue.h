@@ -44,7 +44,7 @@ struct claim {
 	/* Set by the owner, before queue_add(); they stay as they are while it waits. */
 	enum claim_kind kind;
 	const char *owner; /* the user's name; not copied */
-	uid_t owner_uid;
+	uid_t owner_uid;   /* (uid_t)-1: a token's */
 	int priority;	   /* CLAIM_PRIORITY_MIN..MAX */
 	int64_t queued_us; /* CLOCK_BOOTTIME since when it waits; may lie before the boot */
 	uint64_t number;   /* decides between equals: the smaller one is first */
@@ -58,8 +58,10 @@ struct claim {
 	 * now and keeps its place; the board stays free until the next dispatch_later().
 	 */
 	int (*give)(struct claim *claim, struct board *board);
-	/* For dispatch.h, from the loop: it has waited in vain, and is out of the queue already. */
+	/* For dispatch.h, from the loop: it has waited in vain. It leaves the queue, and may free
+	 * itself. */
 	void (*over)(struct claim *claim, enum claim_end end);
+	void *data; /* for both */
 
 	/* The queue's own. */
 	struct queue *queue; /* NULL: it does not wait */
@@ -93,8 +95,8 @@ static inline bool queue_waits(const struct claim *claim)
 /* The names of the DUTs that it waits for, sorted; they live as long as it waits. */
 const char *const *queue_duts(const struct claim *claim, size_t *ret_count);
 
-/* Whether anybody waits for a DUT. */
-bool queue_wants(const struct queue *queue, const char *dut);
+/* Whether it waits for this one. */
+bool queue_wants(const struct claim *claim, const char *dut);
 
 /* The first who waits for a DUT and may have it (NULL: anybody may), or NULL. */
 typedef bool (*queue_may_fn)(const struct claim *claim, void *data);
@@ -111,7 +113,7 @@ unsigned queue_place(struct queue *queue, const struct claim *claim);
 int64_t queue_effective_priority(const struct claim *claim, uint64_t now_us);
 
 /* How many of a kind wait, and how many of them are a user's. */
-unsigned queue_count(const struct queue *queue, enum claim_kind kind, uid_t owner_uid,
+unsigned queue_count(const struct queue *queue, enum claim_kind kind, const char *owner,
 		     unsigned *ret_of_user);
 
 /* One whose time is over, or NULL; in *ret_end what it is that is over. */

@@ -11,6 +11,7 @@
 #include "dut/board.h"
 #include "dut/config.h"
 #include "dut/daemon.h"
+#include "dut/dispatch.h"
 #include "dut/lab-events.h"
 #include "dut/reload.h"
 #include "dut/reservation.h"
@@ -338,7 +339,7 @@ json_t *reload_apply(struct daemon *daemon, struct config *config, const struct 
 	if (json_array_size(changes) > 0)
 		read_consoles(daemon);
 	(void)config_free(old);
-	daemon_retry(daemon);
+	dispatch_later(daemon);
 	return changes;
 }
 

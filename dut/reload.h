@@ -43,5 +43,5 @@ void api_reload(struct http_request *request, void *data);
 json_t *reload_apply(struct daemon *daemon, struct config *config,
 		     const struct yaml_node *at_start);
 
-/* What waited until nobody has its board, and can be done now. For daemon_retry() alone. */
+/* What waited until nobody has its board, and can be done now. For dispatch_later() alone. */
 void reload_settle(struct daemon *daemon);

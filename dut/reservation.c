@@ -17,6 +17,7 @@
 #include "dut/board-internal.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/dispatch.h"
 #include "dut/lab-events.h"
 #include "dut/reservation-internal.h"
 
@@ -165,7 +166,7 @@ static void drop(struct reservation *reservation)
 
 	board->reservation = reservation_free(reservation);
 	lab_look(board->daemon);
-	daemon_retry(board->daemon);
+	dispatch_later(board->daemon);
 }
 
 void reservation_go_on(struct reservation *reservation)

@@ -20,41 +20,16 @@
 #include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
-#include "dut/job-binding.h"
+#include "dut/dispatch.h"
 #include "dut/jobdir.h"
 #include "dut/jobuser.h"
 #include "dut/metadata.h"
+#include "dut/submit-internal.h"
 #include "dut/validator.h"
-
-/* How long a submission waits for a board that is just being switched off after a job. */
-static const uint64_t SETTLE_LIMIT_US = UINT64_C(20) * 1000000;
 
 enum {
 	MAX_CANDIDATES = 1000,
 	MAX_CHECKS = 4, /* processes that check job files, half of them of one user */
-};
-
-struct submission {
-	struct list link; /* daemon.submissions */
-	struct daemon *daemon;
-	struct http_request *request; /* NULL when the client has left */
-	json_t *metadata, *result;    /* as sent; as validated */
-	struct access_identity owner;
-	uint64_t user;	/* http_peer.user */
-	const char *id; /* the submission_id in metadata, or NULL */
-	char digest[JOB_CLIENT_DIGEST_SIZE];
-	bool repeats; /* waits for what becomes of the one with the same id */
-	struct validator *validator;
-	bool unchecked;		/* waits for its turn to be checked */
-	sd_event_source *timer; /* while it waits for a board that settles */
-	bool waiting;
-	struct board *board; /* the chosen one */
-	struct job *job;
-	struct {
-		unsigned status; /* 0: none */
-		json_t *extra;
-		char *text;
-	} refusal; /* that waits for the job's end to be on disk */
 };
 
 static struct http_part parts[] = {
@@ -77,13 +52,13 @@ void submit_set_limits(uint64_t job_file_bytes, uint64_t bucket_bytes)
 	parts[2].max_bytes = bucket_bytes;
 }
 
-static void submission_free(struct submission *submission)
+void submission_free(struct submission *submission)
 {
 	list_remove(&submission->link);
 	if (submission->id)
-		daemon_retry(submission->daemon); /* who repeats it goes on */
+		dispatch_later(submission->daemon); /* who repeats it goes on */
+	queue_remove(&submission->claim);
 	validator_free(submission->validator);
-	sd_event_source_disable_unref(submission->timer);
 	json_decref(submission->metadata);
 	json_decref(submission->result);
 	json_decref(submission->refusal.extra);
@@ -98,7 +73,8 @@ void submissions_drop(struct daemon *daemon)
 }
 
 /* Who is told that his job did not start must not find it running after a crash of ours. */
-static void refuse(struct submission *submission, unsigned status, json_t *extra, const char *text)
+void submission_refuse(struct submission *submission, unsigned status, json_t *extra,
+		       const char *text)
 {
 	const struct job *job = submission->job;
 
@@ -116,9 +92,9 @@ static void refuse(struct submission *submission, unsigned status, json_t *extra
 	submission_free(submission);
 }
 
-static void refuse_err(struct submission *submission, int r, const struct error *err)
+void submission_refuse_err(struct submission *submission, int r, const struct error *err)
 {
-	refuse(submission, api_status(r), NULL, err->text);
+	submission_refuse(submission, api_status(r), NULL, err->text);
 }
 
 void submissions_job_changed(struct daemon *daemon, const struct job *job)
@@ -127,224 +103,11 @@ void submissions_job_changed(struct daemon *daemon, const struct job *job)
 		struct submission *submission = CONTAINER_OF(link, struct submission, link);
 
 		if (submission->job == job && submission->refusal.status)
-			refuse(submission, submission->refusal.status,
-			       take_ptr(submission->refusal.extra),
-			       submission->refusal.text ? submission->refusal.text
-							: "out of memory");
+			submission_refuse(submission, submission->refusal.status,
+					  take_ptr(submission->refusal.extra),
+					  submission->refusal.text ? submission->refusal.text
+								   : "out of memory");
 	}
-}
-
-/* ---- the job's beginning ---- */
-
-static void answer(struct http_request *request, unsigned status, const struct job *job)
-{
-	char id[24];
-
-	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
-	http_reply_json(request, status,
-			json_pack("{s:i, s:s, s:s, s:s, s:n, s:n}", "version", 1, "id", id, "dut",
-				  job->dut, "state", job_state_name(job_told_state(job)), "place",
-				  "error_msg"));
-}
-
-static void on_started(int r, const char *reason, void *data)
-{
-	struct submission *submission = data;
-	const struct job *job = submission->job;
-	char id[24], text[JOB_MAX_TEXT];
-
-	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
-	if (r < 0) {
-		(void)snprintf(text, sizeof(text), "job %s on %s did not start: %s", id, job->dut,
-			       reason);
-		refuse(submission, 500, json_pack("{s:s, s:s}", "id", id, "dut", job->dut), text);
-		return;
-	}
-	audit_note(submission->daemon, &submission->owner, job->dut, job->id, "submit", "%s",
-		   job->name);
-	job_binding_watch(submission->daemon, submission->job);
-	if (submission->request) {
-		answer(submission->request, 201, job);
-	} else if (!submission->id) {
-		/* Nobody knows the id of this job. */
-		api_cancel_job(submission->daemon, submission->job, submission->owner.name,
-			       "the submitter left before it was answered");
-		board_cancel_job(submission->board);
-	}
-	submission_free(submission);
-}
-
-/* The job's record may be on disk already: it gets its end, so that no later dutd starts it. */
-static void end_before_start(struct submission *submission, int r, const char *why)
-{
-	bool disk = r == -ENOSPC || r == -EDQUOT;
-
-	(void)job_set_end(submission->job, JOB_SETUP_FAIL, disk ? "disk" : "executor_failed", "lab",
-			  why);
-	submission->job->preparing = false;
-	submission->job->off_pending = false;
-	submission->job->board = NULL;
-	daemon_tell_end(submission->daemon, submission->job);
-	board_give_back(submission->board);
-	daemon_retry(submission->daemon);
-}
-
-static void on_folder_made(int r, const struct error *err, void *data)
-{
-	struct submission *submission = data;
-	struct error failure;
-
-	if (r >= 0) {
-		submission->job->preparing = false;
-		r = board_start_job(submission->board, submission->job, on_started, submission,
-				    &failure);
-		err = &failure;
-	}
-	if (r < 0) {
-		struct error text = *err;
-
-		end_before_start(submission, r, text.text);
-		refuse_err(submission, r, &text);
-	}
-}
-
-static int begin_job(struct submission *submission, struct board *board, struct error *err)
-{
-	const char *name = json_string_value(json_object_get(submission->metadata, "name"));
-	const char *own_name = json_string_value(json_object_get(submission->result, "name"));
-	struct daemon *daemon = submission->daemon;
-	const char *text;
-	size_t length;
-	int r;
-
-	/* It does not wait any more: nothing may end it from here on but its job. */
-	submission->timer = sd_event_source_disable_unref(submission->timer);
-	r = job_new(&submission->job, daemon->next_id++,
-		    name       ? name
-		    : own_name ? own_name
-			       : "untitled",
-		    submission->owner.name, submission->owner.uid, board->config->id, err);
-	if (r >= 0)
-		r = job_client_init(&submission->job->client, submission->metadata,
-				    submission->digest, err);
-	if (r < 0) {
-		submission->job = job_free(submission->job);
-		return r;
-	}
-	submission->job->preparing = true;
-	submission->job->board = board;
-	list_append(&daemon->jobs, &submission->job->link);
-	/* From here on nobody else gets it. */
-	submission->board = board;
-	board->job = submission->job;
-	board->starting = true;
-	text = http_request_part(submission->request, "job", &length);
-	/* Before the next submission looks whether one is left. */
-	r = jobuser_take(daemon, submission->job, err);
-	if (r >= 0)
-		r = jobdir_create(daemon, board, submission->job, submission->metadata, text,
-				  length,
-				  http_request_part_fd(submission->request,
-						       "job_bucket_initial_state_tarball_file"),
-				  on_folder_made, submission, err);
-	if (r < 0)
-		end_before_start(submission, r, err->text);
-	return r;
-}
-
-/* ---- the choice of a board ---- */
-
-static void refuse_busy(struct submission *submission, const struct board *board, size_t candidates)
-{
-	char holder[512], text[700];
-	json_t *extra = json_pack("{s:s, s:o}", "dut", board->config->id, "job",
-				  board->job ? job_to_json(board->job) : json_null());
-
-	board_describe_holder(board, holder, sizeof(holder));
-	if (candidates > 1)
-		(void)snprintf(text, sizeof(text), "all %zu DUTs that fit are busy; %s %s",
-			       candidates, board->config->id, holder);
-	else
-		(void)snprintf(text, sizeof(text), "%s %s", board->config->id, holder);
-	refuse(submission, 409, extra, text);
-}
-
-static void choose_board(struct submission *submission, bool may_wait);
-
-static int on_settle_limit(sd_event_source *source, uint64_t usec, void *data)
-{
-	(void)source;
-	(void)usec;
-	choose_board(data, false);
-	return 0;
-}
-
-static int wait_for_settling(struct submission *submission, struct error *err)
-{
-	int r = 0;
-
-	if (!submission->timer)
-		r = sd_event_add_time_relative(submission->daemon->event, &submission->timer,
-					       CLOCK_BOOTTIME, SETTLE_LIMIT_US, 0, on_settle_limit,
-					       submission);
-	if (r < 0)
-		return error_code(err, r, "cannot wait for the board");
-	submission->waiting = true;
-	return 0;
-}
-
-static void choose_board(struct submission *submission, bool may_wait)
-{
-	const json_t *duts = json_object_get(submission->result, "duts");
-	struct board *first = NULL, *free_board = NULL;
-	bool settling = false;
-	struct error err;
-	const json_t *dut;
-	size_t i;
-	int r;
-
-	submission->waiting = false;
-	if (!submission->request) {
-		submission_free(submission);
-		return;
-	}
-	json_array_foreach(duts, i, dut) {
-		struct board *board =
-			json_is_string(dut)
-				? daemon_find_board(submission->daemon, json_string_value(dut))
-				: NULL;
-
-		if (!board)
-			continue;
-		if (!first)
-			first = board;
-		/* One's own reservation before all others. */
-		if ((!free_board || board->reservation) &&
-		    board_is_free_for(board, submission->owner.name, submission->owner.uid))
-			free_board = board;
-		settling = settling ||
-			   board_is_settling_for(board, submission->owner.name,
-						 submission->owner.uid) ||
-			   (board_is_being_renewed(board) && !board->renewal.leaving);
-	}
-	if (!first) {
-		refuse(submission, 500, NULL, "the check of the job file named no DUT of ours");
-		return;
-	}
-	if (free_board && !jobuser_is_left(submission->daemon))
-		r = error_set(&err, -EAGAIN,
-			      "all %zu users of job_users have a job; try again when one has ended",
-			      submission->daemon->config->n_job_users);
-	else if (free_board)
-		r = begin_job(submission, free_board, &err);
-	else if (settling && may_wait)
-		r = wait_for_settling(submission, &err);
-	else {
-		refuse_busy(submission, first, json_array_size(duts));
-		return;
-	}
-	if (r < 0)
-		refuse_err(submission, r, &err);
 }
 
 static void begin(struct submission *submission);
@@ -352,12 +115,12 @@ static void start_checks(struct daemon *daemon);
 
 void submissions_retry(struct daemon *daemon)
 {
-	/* Each frees at most itself: what else follows comes from the loop (daemon_retry()). */
+	/* Each frees at most itself: what else follows comes from the loop (dispatch_later()). */
 	LIST_FOREACH_SAFE(link, after, &daemon->submissions) {
 		struct submission *submission = CONTAINER_OF(link, struct submission, link);
 
-		if (submission->waiting)
-			choose_board(submission, true);
+		if (queue_waits(&submission->claim))
+			submission_look_again(submission);
 		else if (submission->repeats)
 			begin(submission);
 	}
@@ -381,7 +144,7 @@ static void refuse_job_file(struct submission *submission, const json_t *errors)
 				 : 406;
 	(void)json_object_set(extra, "line", json_object_get(first, "line"));
 	(void)json_object_set(extra, "column", json_object_get(first, "column"));
-	refuse(submission, status, extra, text ? text : "the job file is not valid");
+	submission_refuse(submission, status, extra, text ? text : "the job file is not valid");
 }
 
 static void on_validated(int r, const struct error *err, const json_t *result, void *data)
@@ -392,7 +155,7 @@ static void on_validated(int r, const struct error *err, const json_t *result, v
 	submission->validator = NULL;
 	start_checks(submission->daemon);
 	if (r < 0) {
-		refuse_err(submission, r, err);
+		submission_refuse_err(submission, r, err);
 		return;
 	}
 	if (json_array_size(errors) > 0) {
@@ -400,7 +163,7 @@ static void on_validated(int r, const struct error *err, const json_t *result, v
 		return;
 	}
 	submission->result = json_deep_copy(result);
-	choose_board(submission, true);
+	submission_choose(submission);
 }
 
 static json_t *candidate_facts(const struct daemon *daemon)
@@ -464,7 +227,7 @@ static void start_checks(struct daemon *daemon)
 		submission->unchecked = false;
 		r = start_check(submission, &err);
 		if (r < 0)
-			refuse_err(submission, r, &err);
+			submission_refuse_err(submission, r, &err);
 	}
 }
 
@@ -518,7 +281,7 @@ static bool is_same(struct submission *submission, const char *owner, uid_t owne
 	else if (strcmp(digest, submission->digest) != 0)
 		text = "this submission_id is that of another submission, which was not the same";
 	if (text)
-		refuse(submission, 409, NULL, text);
+		submission_refuse(submission, 409, NULL, text);
 	return !text;
 }
 
@@ -538,7 +301,7 @@ static bool is_repeat(struct submission *submission)
 	if (!job)
 		return false;
 	if (is_same(submission, job->owner, job->owner_uid, job->client.digest)) {
-		answer(submission->request, 200, job);
+		submission_answer(submission->request, 200, job);
 		submission_free(submission);
 	}
 	return true;
@@ -598,21 +361,11 @@ static bool refuse_for_space(struct http_request *request, const struct daemon *
 void submit_admit(struct http_request *request, void *data)
 {
 	const struct daemon *daemon = data;
-	uint64_t unfinished = 0;
 
-	if (daemon->stop_timer) {
+	if (daemon->stop_timer)
 		http_reply_error(request, 503, "dutd is stopping; try again when it is back");
-		return;
-	}
-	if (refuse_for_space(request, daemon))
-		return;
-	LIST_FOREACH(link, &daemon->jobs)
-		unfinished += CONTAINER_OF(link, struct job, link)->state != JOB_ENDED;
-	if (unfinished >= daemon->config->limits.waiting_jobs)
-		http_reply_error(request, 429,
-				 "%" PRIu64 " jobs are not finished, which is "
-				 "limits.waiting_jobs (%" PRIu64 ")",
-				 unfinished, daemon->config->limits.waiting_jobs);
+	else
+		(void)refuse_for_space(request, daemon);
 }
 
 void submit_handle(struct http_request *request, void *data)
@@ -649,13 +402,20 @@ void submit_handle(struct http_request *request, void *data)
 	text = http_request_part(request, "metadata", &length);
 	submission->metadata = text ? json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	if (!text || !http_request_part(request, "job", &length)) {
-		refuse(submission, 400, NULL,
-		       "a submission needs the form parts 'metadata' and 'job'");
+		submission_refuse(submission, 400, NULL,
+				  "a submission needs the form parts 'metadata' and 'job'");
 		return;
 	}
 	r = metadata_check(submission->metadata, &err);
 	if (r < 0) {
-		refuse_err(submission, r, &err);
+		submission_refuse_err(submission, r, &err);
+		return;
+	}
+	submission->wait_us = metadata_wait(submission->metadata);
+	submission->priority = metadata_priority(submission->metadata);
+	if (submission->priority > 0 &&
+	    !access_need(request, &submission->owner, ACCESS_ADMIN, "a priority above 0")) {
+		submission_free(submission);
 		return;
 	}
 	identify(submission);

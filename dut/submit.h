@@ -24,7 +24,8 @@ enum { SUBMIT_MAX = 200 };
 void submit_admit(struct http_request *request, void *data);
 void submit_handle(struct http_request *request, void *data);
 
-/* Those who were held back for a board try again. For daemon_retry() alone. */
+/* Those who waited for a board to settle are refused when none does any more. For dispatch.c alone.
+ */
 void submissions_retry(struct daemon *daemon);
 
 /* A submitter whose job failed to start is answered when its end is told. For daemon_job_changed()

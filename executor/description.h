@@ -114,9 +114,10 @@ struct description *description_free(struct description *description);
  *   question  {"v": 1, "job": TEXT, "target": {"id", "tags"}|null, "duts": [facts.dut ...], and the
  *             other members of facts}; target goes before the job's own
  *   answer    {"v": 1, "target": {"id", "tags"}, "name", "deadline": US of the wall clock,
- *             "duts": [ids that can take it], "notes": [TEXT], "needs": {"bucket": [paths]},
- *             "errors": [{"line", "column", "text", "key"}]}; what is not known is null. Where no
- *             DUT fits the target the error has "no_match": "id", "tags" or "none" as well.
+ *             "overall": US or null, "duts": [ids that can take it], "notes": [TEXT],
+ *             "needs": {"bucket": [paths]}, "errors": [{"line", "column", "text", "key"}]}; what is
+ *             not known is null. Where no DUT fits the target the error has "no_match": "id",
+ *             "tags" or "none" as well.
  *
  * Returns an exit code: 0 also when there are errors in the job, 65 for what is no question.
  */

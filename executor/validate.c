@@ -393,17 +393,21 @@ static json_t *list_bucket_paths(const struct description *description)
 static int print_answer(const struct validation *validation, const struct target *target)
 {
 	const struct description *description = validation->description;
+	uint64_t overall =
+		description ? description->timeouts[TIMEOUT_OVERALL].limit_us : DURATION_INFINITE;
 	bool has_deadline = description && description->deadline_realtime_us != DURATION_INFINITE;
-	json_auto_t *answer =
-		json_pack("{s:i, s:{s:o, s:o}, s:o, s:o, s:O, s:O, s:{s:o}, s:O}", "v", 1, "target",
-			  "id", jsontext_new(target->id), "tags",
-			  json_is_array(target->tags) ? json_deep_copy(target->tags) : json_array(),
-			  "name", jsontext_new(description ? description->name : NULL), "deadline",
-			  has_deadline ? json_integer((json_int_t)description->deadline_realtime_us)
-				       : json_null(),
-			  "duts", validation->fitting, "notes", validation->notes, "needs",
-			  "bucket", description ? list_bucket_paths(description) : json_array(),
-			  "errors", validation->errors);
+	json_auto_t *answer = json_pack(
+		"{s:i, s:{s:o, s:o}, s:o, s:o, s:o, s:O, s:O, s:{s:o}, s:O}", "v", 1, "target",
+		"id", jsontext_new(target->id), "tags",
+		json_is_array(target->tags) ? json_deep_copy(target->tags) : json_array(), "name",
+		jsontext_new(description ? description->name : NULL), "deadline",
+		has_deadline ? json_integer((json_int_t)description->deadline_realtime_us)
+			     : json_null(),
+		"overall",
+		overall < DURATION_INFINITE ? json_integer((json_int_t)overall) : json_null(),
+		"duts", validation->fitting, "notes", validation->notes, "needs", "bucket",
+		description ? list_bucket_paths(description) : json_array(), "errors",
+		validation->errors);
 	free_ char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
 
 	if (!text || file_write_all(STDOUT_FILENO, text, strlen(text), NULL) < 0)

@@ -33,8 +33,8 @@ class Refusals(unittest.TestCase):
             for member, value, text in (
                     ('version', 2, 'version must be 1'),
                     ('colour', 'red', "unknown member 'colour'"),
-                    ('priority', 1, 'not yet: priority'),
-                    ('wait', 60, 'not yet: wait'),
+                    ('priority', 101, 'priority is no whole number from -100 to 100'),
+                    ('wait', -1, 'wait is neither a duration'),
                     ('environ', {'A': 1}, 'environ.A is no text'),
                     ('name', 'x' * 201, 'name is no printable text of at most 200 bytes'),
                     ('submission_id', 5, 'submission_id is no printable text of at most 200 bytes'),

@@ -34,7 +34,10 @@ class Refusals(unittest.TestCase):
             self.refused(lab.submit(SHORT, 'b1', environ={'A': 'x' * 300000}), 413,
                          'metadata is larger than the fixed limit (256 KiB)')
             job = lab.submit_ok(NEVER, 'b1')
-            self.refused(lab.submit(SHORT, 'b2'), 429, 'limits.waiting_jobs (1)')
+            waits = lab.submit_ok(NEVER, 'b1', wait='forever')
+            self.refused(lab.submit(SHORT, 'b1', wait='1h'), 429, 'limits.waiting_jobs (1)')
+            lab.api('POST', f'/jobs/{waits}/cancel')
+            lab.await_job(waits)
             self.refused(lab.api('POST', f'/jobs/{job}/cancel', {'why': 'x' * 2000}), 400,
                          'at most 1024 bytes')
             lab.api('POST', f'/jobs/{job}/cancel')

@@ -27,7 +27,7 @@ class Races(unittest.TestCase):
             for run in runs:
                 if run.rc != 0:
                     self.assertEqual(run.rc, 75, run)
-                    self.assertRegex(run.err, r'b1 is held by \S+ \(job \d+, "racer-\d"\) since')
+                    self.assertRegex(run.err, r'b1 is held by \S+ \(job \d+, "racer-\d"\) until')
             held = lab.board_state('b1')['job']
             self.assertEqual(held['id'], winners[0].out.strip())
             # And only one board was ever switched on, once.

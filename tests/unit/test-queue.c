@@ -179,11 +179,11 @@ static void it_knows_the_duts_of_each(void **state)
 	assert_int_equal(count, 2);
 	assert_string_equal(duts[0], "b1");
 	assert_string_equal(duts[1], "b2");
-	assert_true(queue_wants(*state, "b1"));
+	assert_true(queue_wants(&claim, "b1"));
+	assert_false(queue_wants(&claim, "b3"));
 	queue_remove(&claim);
 	queue_remove(&claim);
 	assert_false(queue_waits(&claim));
-	assert_false(queue_wants(*state, "b1"));
 }
 
 static void nobody_waits_for_no_dut_at_all(void **state)
@@ -235,14 +235,14 @@ static void it_counts_kinds_and_users(void **state)
 			    reservation = CLAIM(1, 0, 0);
 	unsigned of_user;
 
-	other.owner_uid = 1000;
+	other.owner = "bob";
 	reservation.kind = CLAIM_RESERVATION;
 	ADD(*state, &job, "b1");
 	ADD(*state, &other, "b1");
 	ADD(*state, &reservation, "b1");
-	assert_int_equal(queue_count(*state, CLAIM_JOB, 1000, &of_user), 2);
+	assert_int_equal(queue_count(*state, CLAIM_JOB, "bob", &of_user), 2);
 	assert_int_equal(of_user, 1);
-	assert_int_equal(queue_count(*state, CLAIM_SUBMISSION, 0, &of_user), 0);
+	assert_int_equal(queue_count(*state, CLAIM_SUBMISSION, "alice", &of_user), 0);
 	assert_int_equal(of_user, 0);
 }
 

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: MIT
+"""Who waits for a DUT: in which order, for how long, what is shown of it, and through crashes."""
+
+import concurrent.futures
+import os
+import time
+import unittest
+
+from tests.support.harness import Lab, await_true
+
+BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\n'
+QUICK = {'settle': 0}
+NEVER = 'timeouts: {overall: 1h}\nconsole_patterns: {session_end: never}\n'
+SHORT = 'console_patterns: {session_end: Linux}\n'
+# It ends without the second that the console of others is listened to.
+FAST = 'timeouts: {overall: 100ms}\nconsole_patterns: {session_end: never}\n'
+TAG = 'target: {{tags: [{}]}}\n'
+
+
+class Waiting(unittest.TestCase):
+    def cancel(self, lab, *jobs):
+        for job in jobs:
+            answer = lab.api('POST', f'/jobs/{job}/cancel')
+            self.assertEqual(answer.status, 200, answer)
+            self.assertEqual(lab.await_job(job)['status'], 'CANCELLED')
+
+    def waiting(self, lab, job):
+        found = lab.get(f'/jobs/{job}')
+        self.assertEqual(found['state'], 'WAITING', found)
+        return found
+
+
+class Order(Waiting):
+    def test_what_is_said_of_those_who_wait(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            held = lab.submit_ok(NEVER, 'b1', name='bisect usb')
+            first = lab.submit(SHORT, 'b1', wait='forever')
+            self.assertEqual(first.status, 201, first)
+            self.assertEqual((first.json['dut'], first.json['state'], first.json['place']),
+                             ('b1', 'WAITING', 1))
+            second = lab.submit_ok(SHORT, 'b1', wait=1800, priority=-3)
+            found = self.waiting(lab, second)
+            self.assertEqual((found['place'], found['wait'], found['priority']), (2, 1800, -3))
+            self.assertEqual(found['effective_priority'], -3)
+            self.assertEqual(found['target'], {'id': 'b1', 'tags': []})
+            holder = rf'b1 is held by \S+ \(job {held}, "bisect usb"\) until ' \
+                r'(\d{4}-\d\d-\d\d )?\d\d:\d\d'
+            self.assertRegex(found['cause'], rf'^{holder}$')
+            self.assertEqual(found['expected_end'], lab.get(f'/jobs/{held}')['expected_end'])
+            refused = lab.submit(SHORT, 'b1')
+            self.assertEqual(refused.status, 409, refused)
+            self.assertRegex(refused.json['error'], rf'^{holder}; you are 2nd$')
+            self.assertEqual((refused.json['dut'], refused.json['place']), ('b1', 2))
+            self.cancel(lab, held)
+            self.assertEqual(lab.await_job(first.json['id'])['status'], 'COMPLETE')
+            self.assertEqual(lab.await_job(second)['status'], 'COMPLETE')
+
+    def test_priority_then_submission(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            held = lab.submit_ok(NEVER, 'b1')
+            jobs = {priority: lab.submit_ok(SHORT, 'b1', wait='10m', priority=priority)
+                    for priority in (0, -100, 7, 100)}
+            again = lab.submit_ok(SHORT, 'b1', wait='10m', priority=7)
+            expected = [jobs[100], jobs[7], again, jobs[0], jobs[-100]]
+            self.assertEqual([self.waiting(lab, job)['place'] for job in expected],
+                             [1, 2, 3, 4, 5])
+            self.cancel(lab, held)
+            ended = [lab.await_job(job) for job in expected]
+            self.assertEqual([job['status'] for job in ended], ['COMPLETE'] * 5)
+            self.assertEqual(sorted(ended, key=lambda job: job['started']), ended)
+
+    def test_tags_are_in_nobodys_way(self):
+        with Lab() as lab:
+            lab.sim('a1', BOOT, QUICK, tags=['a'])
+            lab.sim('b1', BOOT, QUICK, tags=['b'])
+            lab.sim('b2', BOOT, QUICK, tags=['b'])
+            lab.start()
+            held = [lab.submit_ok(NEVER, name) for name in ('a1', 'b1', 'b2')]
+            tag_a = lab.submit_ok(SHORT + TAG.format('a'), wait='forever', priority=100)
+            tag_b = lab.submit_ok(SHORT + TAG.format('b'), wait='forever')
+            one = lab.submit_ok(SHORT, 'b2', wait='forever')
+            found = self.waiting(lab, tag_b)
+            self.assertEqual((found['place'], found['dut']), (1, None))
+            self.assertRegex(found['cause'], r'^all 2 DUTs that fit are busy; b[12] is held by')
+            self.assertEqual(self.waiting(lab, one)['place'], 2)
+            self.assertIn(tag_b, [job['id'] for job in lab.get('/jobs?dut=b1')['jobs']])
+            self.cancel(lab, held[2])
+            self.assertEqual(lab.await_job(tag_b)['dut'], 'b2')
+            self.assertEqual(lab.await_job(one)['dut'], 'b2')
+            self.assertEqual(self.waiting(lab, tag_a)['place'], 1)
+            self.cancel(lab, held[0], held[1])
+            self.assertEqual(lab.await_job(tag_a)['dut'], 'a1')
+
+    def test_facts_of_the_dut_that_it_got(self):
+        """What a template says is what is so for the DUT that it runs on in the end."""
+        text = 'version: 1\nname: "on {{ dut.id }}"\nconsole_patterns: ' \
+            '{session_end: "I am {{ dut.id }}"}\n'
+        with Lab() as lab:
+            for name in ('b1', 'b2'):
+                lab.sim(name, f'at 10ms send "I am {name}\\r\\n"\n', QUICK, tags=['b'])
+            lab.start()
+            held = [lab.submit_ok(NEVER, name) for name in ('b1', 'b2')]
+            job = lab.submit_ok(text + TAG.format('b'), wait='1h')
+            self.cancel(lab, held[1])
+            ended = lab.await_job(job)
+            self.assertEqual((ended['status'], ended['dut']), ('COMPLETE', 'b2'))
+            self.cancel(lab, held[0])
+
+    def test_forty_for_one_board(self):
+        """One at a time, in order, and all of them end; whatever may run at once."""
+        with Lab() as lab:
+            lab.configure({'limits': {'waiting_jobs': 40}})
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            with concurrent.futures.ThreadPoolExecutor(40) as pool:
+                jobs = list(pool.map(lambda _: lab.submit_ok(FAST, 'b1', wait='forever'),
+                                     range(40)))
+            ended = [lab.await_job(job) for job in sorted(jobs, key=int)]
+            self.assertEqual([job['reason'] for job in ended], ['timeout:overall'] * 40)
+            for earlier, later in zip(ended, ended[1:]):
+                self.assertLess(earlier['ended'], later['started'])
+            lab.await_board('b1', 'IDLE')
+            edges = [entry['event'] for entry in lab.record('b1')
+                     if entry['event'] in ('on', 'off')]
+            self.assertEqual(edges, ['on', 'off'] * (len(edges) // 2))
+
+
+class Ends(Waiting):
+    def test_the_wait_is_over(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            held = lab.submit_ok(NEVER, 'b1')
+            started = time.monotonic()
+            job = lab.await_job(lab.submit_ok(SHORT, 'b1', wait='300ms'))
+            self.assertGreaterEqual(time.monotonic() - started, 0.3)
+            self.assertEqual((job['status'], job['reason'], job['verdict']),
+                             ('SETUP_FAIL', 'queue_timeout', 'lab'))
+            self.assertRegex(job['message'], rf'^no DUT was free within 300ms; b1 is held by .*'
+                             rf'\(job {held}, ')
+            self.assertIsNone(job['started'])
+            self.cancel(lab, held)
+
+    def test_the_deadline_is_past(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            held = lab.submit_ok(NEVER, 'b1')
+            date = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(time.time() + 2))
+            job = lab.await_job(lab.submit_ok(f'deadline: "{date}Z"\n{SHORT}', 'b1',
+                                              wait='forever'))
+            self.assertEqual((job['status'], job['reason'], job['verdict']),
+                             ('SETUP_FAIL', 'deadline', 'job'))
+            self.assertIn(f'before its deadline, {date}', job['message'])
+            self.assertGreaterEqual(job['ended'], date)
+            self.cancel(lab, held)
+
+    def test_cancel(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            held = lab.submit_ok(NEVER, 'b1')
+            first = lab.submit_ok(SHORT, 'b1', wait='forever')
+            second = lab.submit_ok(SHORT, 'b1', wait='forever')
+            run = lab.dut('cancel', first, '--why', 'not today')
+            self.assertEqual(run.rc, 0, run)
+            # It was on disk before the answer: no later dutd knows better.
+            lab.kill_daemon()
+            lab.start()
+            job = lab.get(f'/jobs/{first}')
+            self.assertEqual((job['state'], job['status'], job['message']),
+                             ('ENDED', 'CANCELLED', 'not today'))
+            self.assertEqual(self.waiting(lab, second)['place'], 1)
+            self.cancel(lab, second, held)
+
+    def test_limits(self):
+        with Lab() as lab:
+            lab.configure({'limits': {'waiting_jobs': 2}})
+            lab.sim('b1', BOOT, QUICK)
+            lab.sim('b2', BOOT, QUICK)
+            lab.start()
+            held = lab.submit_ok(NEVER, 'b1')
+            jobs = [lab.submit_ok(SHORT, 'b1', wait='forever') for _ in range(2)]
+            answer = lab.submit(SHORT, 'b1', wait='forever')
+            self.assertEqual(answer.status, 429, answer)
+            self.assertEqual(answer.json['error'],
+                             '2 jobs wait already, which is limits.waiting_jobs (2)')
+            # That is nothing to who does not have to wait.
+            self.assertEqual(lab.await_job(lab.submit_ok(SHORT, 'b2', wait='1h'))['status'],
+                             'COMPLETE')
+            self.cancel(lab, held, *jobs)
+
+    def test_bad_metadata(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            for metadata, text in (
+                    ({'wait': '5 parsecs'}, 'metadata: wait: '),
+                    ({'wait': -1}, 'metadata: wait is neither a duration, nor seconds'),
+                    ({'wait': 1e300}, 'metadata: wait is neither a duration, nor seconds'),
+                    ({'wait': True}, 'metadata: wait is neither a duration, nor seconds'),
+                    ({'wait': ['1h']}, 'metadata: wait is neither a duration, nor seconds'),
+                    ({'priority': 101}, 'priority is no whole number from -100 to 100'),
+                    ({'priority': -101}, 'priority is no whole number from -100 to 100'),
+                    ({'priority': 1.5}, 'priority is no whole number from -100 to 100'),
+                    ({'priority': '1'}, 'priority is no whole number from -100 to 100')):
+                answer = lab.submit(SHORT, 'b1', **metadata)
+                self.assertEqual(answer.status, 400, answer)
+                self.assertIn(text, answer.json['error'])
+            for metadata in ({'wait': None}, {'wait': 0}, {'wait': '0'}, {'wait': 0.5},
+                             {'priority': None}, {'wait': False}):
+                self.assertEqual(lab.run_job(SHORT, 'b1', **metadata)['status'], 'COMPLETE')
+                lab.await_board('b1', 'IDLE')
+
+
+class Crashes(Waiting):
+    def test_all_keep_their_places(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK, tags=['b'])
+            lab.sim('b2', BOOT, QUICK, tags=['b'])
+            lab.start()
+            held = [lab.submit_ok(NEVER, name) for name in ('b1', 'b2')]
+            jobs = [lab.submit_ok(SHORT, 'b1', wait='forever'),
+                    lab.submit_ok(SHORT + TAG.format('b'), wait='1h', priority=3),
+                    lab.submit_ok(SHORT, 'b2', wait='forever', priority=-1)]
+            before = [self.waiting(lab, job) for job in jobs]
+            self.assertEqual([job['place'] for job in before], [2, 1, 2])
+            lab.kill_daemon()
+            lab.start()
+            after = [self.waiting(lab, job) for job in jobs]
+            for job in before + after:
+                del job['cause']
+            self.assertEqual(before, after)
+            self.cancel(lab, *held)
+            ended = [lab.await_job(job) for job in jobs]
+            self.assertEqual([job['status'] for job in ended], ['COMPLETE'] * 3)
+
+    def test_a_wait_goes_on_while_dutd_is_down(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            held = lab.submit_ok(NEVER, 'b1')
+            job = lab.submit_ok(SHORT, 'b1', wait='500ms')
+            submitted = time.monotonic()
+            lab.kill_daemon()
+            await_true(lambda: time.monotonic() - submitted > 0.6, 'the wait to be over')
+            lab.start()
+            self.assertEqual(lab.await_job(job)['reason'], 'queue_timeout')
+            self.cancel(lab, held)
+
+    def test_a_dut_that_is_not_configured_any_more(self):
+        """It may come back: those who wait for it go on, and can be cancelled."""
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.sim('b2', BOOT, QUICK)
+            lab.start()
+            held = lab.submit_ok(NEVER, 'b2')
+            job, limited, doomed = (lab.submit_ok(SHORT, 'b2', wait=wait)
+                                    for wait in ('forever', '4s', 'forever'))
+            lab.kill_daemon()
+            lab.kill_executor('b2')
+            os.rename(lab.path('etc', 'duts.d', 'b2.yaml'), lab.path('b2.yaml'))
+            lab.start()
+            self.assertEqual(self.waiting(lab, job)['cause'], 'b2 is not configured any more')
+            self.cancel(lab, doomed)
+            self.assertRegex(lab.await_job(limited)['message'],
+                             '^no DUT was free within 4s; b2 is not configured any more$')
+            lab.stop()
+            os.rename(lab.path('b2.yaml'), lab.path('etc', 'duts.d', 'b2.yaml'))
+            lab.start()
+            self.assertEqual(lab.await_job(held)['reason'], 'executor_killed')
+            self.assertEqual(lab.await_job(job)['status'], 'COMPLETE')
+
+
+if __name__ == '__main__':
+    unittest.main()
