@@ -119,7 +119,7 @@ static void after_power(enum outlet_verb verb, void *data)
 
 	/* Whatever it was, the outlet may have been waited for. */
 	if (board->renewal.leaving || board->renewal.pending)
-		daemon_retry(board->daemon);
+		dispatch_later(board->daemon);
 	if (verb != OUTLET_READ || status->state != before)
 		tell_power(board, status);
 	if ((verb == OUTLET_READ && !changed) || board->lock_fd < 0)
