@@ -18,6 +18,7 @@
 #include "dut/lab-events.h"
 #include "dut/lease.h"
 #include "dut/reservation.h"
+#include "dut/scope.h"
 
 static const uint64_t OFF_GRACE_US =
 	UINT64_C(10) * 1000000; /* an off that takes longer makes the board BORKED */
@@ -134,6 +135,28 @@ static void after_power(enum outlet_verb verb, void *data)
 	}
 }
 
+/* It outlives us. The pid makes the name its own: the scope of the last may not be gone yet. */
+static void on_board_process(pid_t pid, void *data)
+{
+	const struct board *board = data;
+	char name[96], description[96];
+	const struct scope_config config = {
+		.kind = "board",
+		.name = name,
+		.description = description,
+		.pid = pid,
+	};
+	struct error err;
+
+	if (!board->daemon->scopes)
+		return;
+	(void)snprintf(name, sizeof(name), "%s-%d", board->config->id, (int)pid);
+	(void)snprintf(description, sizeof(description), "Virtual board %s of dutd",
+		       board->config->id);
+	if (scope_move(NULL, board->daemon->scopes, &config, NULL, NULL, &err) < 0)
+		log_board(board->config->id, LOG_WARNING, "%s", err.text);
+}
+
 int board_open_power(struct board *board, struct outlet **ret, struct error *err)
 {
 	const struct config_dut *config = board->config;
@@ -146,6 +169,8 @@ int board_open_power(struct board *board, struct outlet **ret, struct error *err
 		.runtime_dir_fd = board->runtime_fd,
 		.runtime_dir = board->runtime_path,
 		.libexec_dir = board->daemon->libexec_dir,
+		.started = on_board_process,
+		.started_data = board,
 	};
 	struct outlet_config outlet_config = {
 		.event = board->daemon->event,

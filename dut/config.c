@@ -19,7 +19,7 @@
  * Each DUT gets copies of the nodes that are its own; the files' trees go at the end.
  */
 
-enum { USEC_PER_SEC = 1000000, MAX_CONNECTIONS = 100000 };
+enum { USEC_PER_SEC = 1000000, MAX_CONNECTIONS = 100000, MIN_JOB_TASKS = 16 };
 
 /* dutd trusts its configuration; these only catch a wrong file. */
 static const struct yaml_limits config_yaml_limits = {
@@ -158,7 +158,8 @@ static void read_limits(const struct config_section *root, struct config_limits 
 	static const char *const known[] = { "overall",	     "job_file",    "bucket",
 					     "bucket_files", "console_log", "waiting_jobs",
 					     "kept_jobs",    "connections", "free_space",
-					     "idle_log",     "reservation", NULL };
+					     "idle_log",     "job_memory",  "job_tasks",
+					     "reservation",  NULL };
 	struct config_section section;
 
 	config_section_at(&section, root, "limits", known);
@@ -173,6 +174,12 @@ static void read_limits(const struct config_section *root, struct config_limits 
 	config_read_count(&section, "waiting_jobs", &limits->waiting_jobs);
 	config_read_count(&section, "kept_jobs", &limits->kept_jobs);
 	config_read_count(&section, "connections", &limits->connections);
+	read_positive_size(&section, "job_memory", &limits->job_memory);
+	config_read_count(&section, "job_tasks", &limits->job_tasks);
+	/* dut-executor, dut-helper and a few of what that starts. */
+	if (limits->job_tasks < MIN_JOB_TASKS)
+		config_problem(&section, config_get(&section, "job_tasks"),
+			       "needs to be at least %d", MIN_JOB_TASKS);
 	/* Two: one user gets half of them. */
 	if (limits->connections < 2 || limits->connections > MAX_CONNECTIONS)
 		config_problem(&section, config_get(&section, "connections"),
@@ -366,6 +373,8 @@ static struct config *new_config(void)
 		.connections = 2000,
 		.free_space = UINT64_C(256) << 20,
 		.idle_log = UINT64_C(256) << 20,
+		.job_memory = UINT64_C(2) << 30,
+		.job_tasks = 256,
 	};
 	config->private = calloc(1, sizeof(*config->private));
 	config->variables = json_object();

@@ -66,6 +66,7 @@ struct config_limits {
 	uint64_t overall_us, reservation_us;
 	uint64_t job_file, bucket, bucket_files, console_log, waiting_jobs, kept_jobs, connections;
 	uint64_t free_space, idle_log;
+	uint64_t job_memory, job_tasks; /* of all processes of a job, in its scope */
 };
 
 struct config {

@@ -31,6 +31,7 @@
 #include "dut/reload.h"
 #include "dut/reservation.h"
 #include "dut/reserve.h"
+#include "dut/scope.h"
 #include "dut/submit.h"
 #include "dut/users.h"
 #include "dut/waiting.h"
@@ -61,6 +62,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	daemon->dispatch = dispatch_free(daemon->dispatch);
 	daemon->queue = queue_free(daemon->queue);
 	config_free(daemon->config);
+	scopes_free(daemon->scopes);
 	fdstore_free(daemon->fdstore);
 	(void)close_fd(daemon->jobs_fd);
 	(void)close_fd(daemon->state_lock_fd);
@@ -304,6 +306,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	list_init(&daemon->reservation_calls);
 
 	r = fdstore_new(&daemon->fdstore, err);
+	if (r >= 0)
+		r = scopes_new(&daemon->scopes, event, err);
 	if (r >= 0)
 		r = open_sources(daemon, err);
 	if (r >= 0)

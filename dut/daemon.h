@@ -15,6 +15,7 @@
 struct board;
 struct dispatch;
 struct fdstore;
+struct scopes;
 struct http_server;
 struct reload;
 struct lab_events;
@@ -41,6 +42,7 @@ struct daemon {
 	struct worker *bulk_worker; /* what may take long */
 	bool pruning;		    /* an old job is being removed */
 	struct fdstore *fdstore;    /* what outlives us */
+	struct scopes *scopes;	    /* where who outlives us goes; NULL: stays where we are */
 	struct queue *queue;	    /* of jobs, and whatever else waits for a DUT */
 	struct dispatch *dispatch;
 	struct users *users;

@@ -44,8 +44,10 @@ struct fdstore *fdstore_free(struct fdstore *store)
 static bool has_store(void)
 {
 	const char *size = getenv("FDSTORE");
+	uint64_t count;
 
-	return size && atoi(size) > 0 && getenv("NOTIFY_SOCKET");
+	return size && text_to_uint64(&count, size, 1, UINT32_MAX, NULL) >= 0 &&
+	       getenv("NOTIFY_SOCKET");
 }
 
 static unsigned last_number(const char *name)

@@ -15,6 +15,7 @@
 #include "dut/lab-events.h"
 #include "dut/lease-internal.h"
 #include "dut/lease.h"
+#include "dut/scope.h"
 
 /*
  * The control packets of a running job. The executor may be hostile: nothing that it sends is
@@ -210,9 +211,56 @@ static void on_on(struct lease *lease, const json_t *packet)
 
 /* ---- hello, go, cancel, end ---- */
 
+static void give_go(struct lease *lease);
+
+/* Its processes are where they stay. Without a connection the next hello leads on. */
+static void on_placed(int r, void *data)
+{
+	struct lease *lease = data;
+
+	(void)r; /* has been told */
+	lease->move = NULL;
+	lease->placed = true;
+	if (lease->said_hello)
+		give_go(lease);
+}
+
+/* A scope of its own for each attempt: that of the last may not be gone yet. */
+static void place(struct lease *lease)
+{
+	const struct daemon *daemon = lease->board->daemon;
+	const struct job *job = lease->job;
+	char name[48], description[128];
+	const struct scope_config config = {
+		.kind = "job",
+		.name = name,
+		.description = description,
+		.pid = lease->pid,
+		.memory_max = daemon->config->limits.job_memory,
+		.tasks_max = daemon->config->limits.job_tasks,
+		.without_devices = true,
+	};
+	struct error err;
+
+	if (job->attempt > 1)
+		(void)snprintf(name, sizeof(name), "%" PRIu64 "-%u", job->id, job->attempt);
+	else
+		(void)snprintf(name, sizeof(name), "%" PRIu64, job->id);
+	(void)snprintf(description, sizeof(description), "Job %" PRIu64 " of dutd, on %s", job->id,
+		       lease->board->config->id);
+	if (scope_move(&lease->move, daemon->scopes, &config, on_placed, lease, &err) < 0) {
+		log_job(lease->board->config->id, job->id, LOG_WARNING, "%s", err.text);
+		lease->placed = true;
+	}
+}
+
 static void give_go(struct lease *lease)
 {
-	if (lease->going)
+	if (lease->going || lease->move)
+		return;
+	if (!lease->placed && lease->board->daemon->scopes)
+		place(lease);
+	if (lease->move)
 		return;
 	lease->going = true;
 	(void)lease_send(lease, json_pack("{s:s}", "t", "go"), NULL, 0);

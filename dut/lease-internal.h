@@ -32,9 +32,11 @@ struct lease {
 
 	int control_fd;
 	sd_event_source *control_source;
-	bool greeted;	 /* its hello was right */
-	bool said_hello; /* over this connection */
-	bool going;	 /* it has its go */
+	bool greeted;		 /* its hello was right */
+	bool said_hello;	 /* over this connection */
+	bool going;		 /* it has its go */
+	bool placed;		 /* in a scope of its own, or it does without */
+	struct scope_move *move; /* on its way there */
 	bool cancel_sent;
 	sd_event_source *console_timer; /* while the console has hung up */
 	uint64_t hung_up_us;

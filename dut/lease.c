@@ -20,6 +20,7 @@
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
 #include "dut/lease-internal.h"
+#include "dut/scope.h"
 
 static const uint64_t START_LIMIT_US =
 	UINT64_C(15) * 1000000; /* from the spawn to the executor's hello */
@@ -48,6 +49,7 @@ struct lease *lease_free(struct lease *lease)
 		return NULL;
 	if (lease->board->outlet)
 		release_outlet(lease);
+	scope_move_forget(lease->move);
 	sd_event_source_disable_unref(lease->child_source);
 	sd_event_source_disable_unref(lease->ready_source);
 	sd_event_source_disable_unref(lease->control_source);

@@ -155,6 +155,8 @@ static int spawn_board(struct power_sim *sim, const struct power_config *config,
 		return error_code(err, r, "cannot watch dut-sim");
 	(void)sd_event_source_set_child_pidfd_own(sim->child, true);
 	(void)take_fd(&pidfd);
+	if (config->started)
+		config->started(pid, config->started_data);
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "base/error.h"
@@ -31,6 +32,9 @@ struct power_config {
 	int runtime_dir_fd;	 /* <runtime>/duts/<dut>; their sockets lie here */
 	const char *runtime_dir; /* the same as an absolute path, for programs that are started */
 	const char *libexec_dir; /* where dut-sim is */
+	/* A virtual board's process has been started, which outlives us; or NULL. */
+	void (*started)(pid_t pid, void *data);
+	void *started_data;
 };
 
 /* What a power-on is to boot, for drivers that deliver it themselves (qemu). fds are borrowed, -1

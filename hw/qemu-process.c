@@ -188,7 +188,7 @@ static int make_sockets(int *ret_qmp_fd, int *ret_console_fd, const struct power
 					  SOCK_STREAM, 0600, err);
 }
 
-static int spawn_qemu(int *ret_pidfd, const struct power_config *config,
+static int spawn_qemu(pid_t *ret_pid, int *ret_pidfd, const struct power_config *config,
 		      const struct power_deploy *deploy, int lock_fd, int stderr_fd,
 		      struct error *err)
 {
@@ -220,12 +220,11 @@ static int spawn_qemu(int *ret_pidfd, const struct power_config *config,
 	struct spawn_config spawn_config = {
 		.path = command.path, .argv = command.argv, .fds = fds, .new_session = true
 	};
-	pid_t pid;
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		if (all[i].from >= 0)
 			fds[spawn_config.n_fds++] = all[i];
-	return spawn(&pid, ret_pidfd, &spawn_config, err);
+	return spawn(ret_pid, ret_pidfd, &spawn_config, err);
 }
 
 int qemu_process_start(struct qemu_process **ret, const struct power_config *config,
@@ -235,6 +234,7 @@ int qemu_process_start(struct qemu_process **ret, const struct power_config *con
 	cleanup_(qemu_process_freep) struct qemu_process *process = process_new(gone, data);
 	close_ int lock_fd = -1, stderr_fd = -1;
 	int pipes[2], r;
+	pid_t pid;
 
 	if (!process)
 		return error_oom(err);
@@ -247,7 +247,7 @@ int qemu_process_start(struct qemu_process **ret, const struct power_config *con
 	stderr_fd = pipes[1];
 	if (fcntl(process->stderr_fd, F_SETFL, O_NONBLOCK) < 0)
 		return error_errno(err, "pipe");
-	r = spawn_qemu(&process->pidfd, config, deploy, lock_fd, stderr_fd, err);
+	r = spawn_qemu(&pid, &process->pidfd, config, deploy, lock_fd, stderr_fd, err);
 	if (r < 0)
 		return r;
 	r = watch(process, config->event, err);
@@ -255,6 +255,8 @@ int qemu_process_start(struct qemu_process **ret, const struct power_config *con
 		qemu_process_kill(process);
 		return r;
 	}
+	if (config->started)
+		config->started(pid, config->started_data);
 	*ret = take_ptr(process);
 	return 0;
 }

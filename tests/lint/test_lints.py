@@ -18,6 +18,7 @@ import manuals
 import spdx
 import tables
 import text
+import units
 
 SPDX = '/* SPDX-License-Identifier: MIT */\n'
 HEADER = SPDX + '#pragma once\n'
@@ -180,6 +181,19 @@ class Tables(LintTest):
                 ('Nothing.', '*power*', 'differ in power of job')):
             with self.subTest(wanted):
                 self.assertIn(wanted, '\n'.join(self.check(tables, self.files(old, new))))
+
+
+class Units(LintTest):
+    def test_a_service_without_a_sandbox(self):
+        with tempfile.NamedTemporaryFile('w', suffix='.service') as file:
+            file.write('[Service]\nExecStart=/bin/true\n')
+            file.flush()
+            try:
+                problems = list(units.check('.', file.name))
+            except common.Skip as skip:
+                self.skipTest(str(skip))
+        self.assertEqual(len(problems), 1, problems)
+        self.assertIn('systemd/dutd.service.in: more than 3.0: ', problems[0])
 
 
 class Manuals(LintTest):
