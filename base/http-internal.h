@@ -27,9 +27,13 @@ enum {
 #define HTTP_MAX_DROPPED_STRANGER (256ULL << 10)
 
 struct http_server {
-	struct http_config config; /* listen_fd: -1 when it does not listen any more */
+	struct http_config config; /* listen_fd: -1, it is the first of the listeners */
 	struct MHD_Daemon *mhd;
-	sd_event_source *listen_source;	  /* accepts */
+	struct http_listener {
+		int fd;
+		sd_event_source *source; /* accepts */
+	} listeners[HTTP_MAX_LISTENERS];
+	unsigned n_listeners;		  /* 0: it does not listen any more */
 	sd_event_source *retry_source;	  /* accepts again after a lack of fds or memory */
 	sd_event_source *run_source;	  /* MHD's epoll */
 	sd_event_source *soon_source;	  /* MHD has work that no fd tells of */

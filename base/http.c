@@ -43,6 +43,12 @@ void http_connection_resume(struct http_connection *connection)
 	run_soon(connection->server);
 }
 
+static void go_on_accepting(struct http_server *server)
+{
+	for (unsigned i = 0; i < server->n_listeners; i++)
+		(void)sd_event_source_set_enabled(server->listeners[i].source, SD_EVENT_ON);
+}
+
 static void connection_free(struct http_connection *connection)
 {
 	struct http_server *server = connection->server;
@@ -51,8 +57,7 @@ static void connection_free(struct http_connection *connection)
 	list_remove(&connection->link);
 	server->n_leaving -= connection->leaving;
 	free(connection);
-	if (server->listen_source)
-		(void)sd_event_source_set_enabled(server->listen_source, SD_EVENT_ON);
+	go_on_accepting(server);
 }
 
 /* The client has closed its socket. MHD sees it too, unless the connection is suspended. */
@@ -168,8 +173,7 @@ static int on_retry(sd_event_source *source, uint64_t now_us, void *userdata)
 
 	(void)source;
 	(void)now_us;
-	if (server->listen_source)
-		(void)sd_event_source_set_enabled(server->listen_source, SD_EVENT_ON);
+	go_on_accepting(server);
 	return 0;
 }
 
@@ -463,9 +467,6 @@ static int add_sources(struct http_server *server, struct error *err)
 		MHD_get_daemon_info(server->mhd, MHD_DAEMON_INFO_EPOLL_FD);
 	int r = info ? 0 : -EIO;
 
-	/* One that was inherited may block, and accept() is called until nobody waits. */
-	if (fcntl(server->config.listen_fd, F_SETFL, O_NONBLOCK) < 0)
-		return error_errno(err, "cannot use the listening socket");
 	if (r >= 0)
 		r = add_io(server, &server->run_source, "http-run", info->epoll_fd, on_run);
 	if (r >= 0)
@@ -482,12 +483,9 @@ static int add_sources(struct http_server *server, struct error *err)
 		r = add_time(server, &server->retry_source, "http-retry", on_retry);
 	if (r >= 0)
 		r = http_limits_init(server);
-	if (r >= 0)
-		r = add_io(server, &server->listen_source, "http-listen", server->config.listen_fd,
-			   on_listen);
 	if (r < 0)
 		return error_code(err, r, "cannot watch the HTTP server");
-	return 0;
+	return http_server_listen(server, take_fd(&server->config.listen_fd), err);
 }
 
 CLEANUP_DEFINE(struct http_server *, http_server_free)
@@ -515,9 +513,32 @@ int http_server_new(struct http_server **ret, const struct http_config *config, 
 	return 0;
 }
 
+int http_server_listen(struct http_server *server, int listen_fd, struct error *err)
+{
+	struct http_listener *listener = &server->listeners[server->n_listeners];
+	close_ int fd = listen_fd;
+	int r;
+
+	if (server->n_listeners == HTTP_MAX_LISTENERS)
+		return error_set(err, -E2BIG, "more than %d listening sockets", HTTP_MAX_LISTENERS);
+	/* One that was inherited may block, and accept() is called until nobody waits. */
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return error_errno(err, "cannot use the listening socket");
+	r = add_io(server, &listener->source, "http-listen", fd, on_listen);
+	if (r < 0)
+		return error_code(err, r, "cannot watch the listening socket");
+	listener->fd = take_fd(&fd);
+	server->n_listeners++;
+	return 0;
+}
+
 void http_server_stop_listening(struct http_server *server)
 {
-	server->listen_source = sd_event_source_disable_unref(server->listen_source);
+	for (unsigned i = 0; i < server->n_listeners; i++) {
+		(void)sd_event_source_disable_unref(server->listeners[i].source);
+		(void)close(server->listeners[i].fd);
+	}
+	server->n_listeners = 0;
 	server->config.listen_fd = close_fd(server->config.listen_fd);
 }
 

@@ -92,12 +92,21 @@ int http_server_new(struct http_server **ret, const struct http_config *config, 
 
 /*
  * Ends every connection (streams get done(), sleeping requests gone(), both inside this call) and
- * closes the listening socket. Not from a handler, read() or other callback of the server.
+ * closes the listening sockets. Not from a handler, read() or other callback of the server.
  */
 struct http_server *http_server_free(struct http_server *server);
 
 /* Another http_config.upload_min_free, from now on. NULL is allowed. */
 void http_server_set_upload_min_free(struct http_server *server, uint64_t bytes);
+
+/*
+ * Listens on one more socket, such as one of TCP.
+ *
+ * Errors: -E2BIG over HTTP_MAX_LISTENERS.
+ * Owns:   the fd is taken over, also on failure.
+ */
+enum { HTTP_MAX_LISTENERS = 16 };
+int http_server_listen(struct http_server *server, int listen_fd, struct error *err);
 
 /* Stops accepting; connections that live go on. */
 void http_server_stop_listening(struct http_server *server);

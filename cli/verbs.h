@@ -18,6 +18,7 @@ extern const struct verb verb_retire;
 extern const struct verb verb_run;
 extern const struct verb verb_set;
 extern const struct verb verb_show;
+extern const struct verb verb_token;
 extern const struct verb verb_validate;
 extern const struct verb verb_version;
 extern const struct verb verb_wait;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "dut/access.h"
+#include "dut/access-internal.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,28 +9,6 @@
 
 #include "base/attr.h"
 #include "dut/daemon.h"
-
-static const char *const role_names[ACCESS_ROLES] = {
-	[ACCESS_NOBODY] = "none",
-	[ACCESS_VIEW] = "view",
-	[ACCESS_USE] = "use",
-	[ACCESS_ADMIN] = "admin",
-};
-
-const char *access_role_name(enum access_role role)
-{
-	return role_names[role];
-}
-
-int access_role_from_name(enum access_role *ret, const char *word)
-{
-	for (enum access_role role = ACCESS_VIEW; role < ACCESS_ROLES; role++)
-		if (strcmp(role_names[role], word) == 0) {
-			*ret = role;
-			return 0;
-		}
-	return -EINVAL;
-}
 
 /* ---- who it is ---- */
 
@@ -58,10 +35,22 @@ static bool identify_user(const struct daemon *daemon, uid_t uid, struct access_
 	return known;
 }
 
+/* Whoever came by TCP is known since the head of his request, whatever becomes of his token. */
+static bool identify(const struct daemon *daemon, const struct http_request *request,
+		     struct access_identity *ret)
+{
+	const struct access_identity *by_tcp = http_request_context(request);
+
+	if (!by_tcp)
+		return identify_user(daemon, http_request_peer(request)->uid, ret);
+	*ret = *by_tcp;
+	return true;
+}
+
 void access_identify(const struct daemon *daemon, const struct http_request *request,
 		     struct access_identity *ret)
 {
-	(void)identify_user(daemon, http_request_peer(request)->uid, ret);
+	(void)identify(daemon, request, ret);
 }
 
 void access_identify_dutd(struct access_identity *ret, const char *from)
@@ -75,7 +64,7 @@ bool access_owns(const struct access_identity *who, const char *owner, uid_t own
 	if (who->uid != owner_uid)
 		return false;
 	/* All tokens have this one. */
-	return who->uid != (uid_t)-1 || strcmp(who->name, owner) == 0;
+	return who->uid != ACCESS_NO_UID || strcmp(who->name, owner) == 0;
 }
 
 /* ---- what he may ---- */
@@ -86,7 +75,7 @@ static void refuse(struct http_request *request, const struct access_identity *w
 	http_reply_error(request, 403,
 			 "%s needs the role %s; you are %s with the role %s (from %s)", what,
 			 access_role_name(role), who->name, access_role_name(who->role),
-			 who->uid == (uid_t)-1 ? who->from : "the unix socket");
+			 who->uid == ACCESS_NO_UID ? who->from : "the unix socket");
 }
 
 bool access_need(struct http_request *request, const struct access_identity *who,
@@ -124,8 +113,8 @@ static bool may_have_route(struct http_request *request, const struct access_ide
 
 void access_on_head(struct http_request *request, void *data)
 {
-	(void)request;
-	(void)data;
+	if (*http_request_peer(request)->address)
+		access_by_tcp(request, data);
 }
 
 void access_on_route(struct http_request *request, void *data)
@@ -133,7 +122,7 @@ void access_on_route(struct http_request *request, void *data)
 	struct access_identity who;
 
 	/* Who has no name yet may turn out to be one of api.admins: see access_on_request(). */
-	if (identify_user(data, http_request_peer(request)->uid, &who))
+	if (identify(data, request, &who))
 		(void)may_have_route(request, &who);
 }
 
@@ -178,7 +167,7 @@ void access_on_request(struct http_request *request, http_handler_fn handle, voi
 	struct named_call *call;
 
 	/* To look needs no name. */
-	if (needed_role(request) == ACCESS_VIEW || identify_user(daemon, uid, &who)) {
+	if (needed_role(request) == ACCESS_VIEW || identify(daemon, request, &who)) {
 		go_on(request, handle, daemon);
 		return;
 	}

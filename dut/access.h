@@ -6,6 +6,7 @@
 
 #include "base/attr.h"
 #include "base/http.h"
+#include "dut/role.h"
 #include "dut/users.h"
 
 /*
@@ -18,7 +19,8 @@
 
 struct daemon;
 
-enum access_role { ACCESS_NOBODY, ACCESS_VIEW, ACCESS_USE, ACCESS_ADMIN, ACCESS_ROLES };
+/* The uid of who comes by a token. */
+#define ACCESS_NO_UID ((uid_t)-1)
 
 enum {
 	ACCESS_NAME_SIZE = USERS_NAME_SIZE + 8,
@@ -30,15 +32,10 @@ enum {
 
 struct access_identity {
 	char name[ACCESS_NAME_SIZE]; /* "alice", "uid:1000", "token:ci" */
-	uid_t uid;		     /* (uid_t)-1: a token's */
+	uid_t uid;		     /* ACCESS_NO_UID: a token's */
 	enum access_role role;
 	char from[ACCESS_FROM_SIZE]; /* "unix", "tcp 192.0.2.1" */
 };
-
-const char *access_role_name(enum access_role role);
-
-/* -EINVAL when the word is no role. */
-int access_role_from_name(enum access_role *ret, const char *word);
 
 /* Who asks. Handlers of what is no GET run when the peer's name is known, or will not be. */
 void access_identify(const struct daemon *daemon, const struct http_request *request,
@@ -56,6 +53,12 @@ bool access_owns(const struct access_identity *who, const char *owner, uid_t own
  */
 bool access_need(struct http_request *request, const struct access_identity *who,
 		 enum access_role role, const char *format, ...) printf_(4, 5);
+
+/* Those who come by TCP without a token; for the journal. */
+struct access_strangers {
+	uint64_t told_us;
+	unsigned untold;
+};
 
 /* For api.c alone: the hooks of the server. data is the daemon. */
 void access_on_head(struct http_request *request, void *data);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/attr.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "dut/access.h"
@@ -61,17 +62,21 @@ static void api_root_status(struct http_request *request, void *data)
 	const struct daemon *daemon = data;
 	char started[CLOCK_ISO_SIZE];
 	json_int_t duts = 0, unfinished = 0;
+	struct access_identity who;
 
 	LIST_FOREACH(link, &daemon->boards)
 		duts++;
 	LIST_FOREACH(link, &daemon->jobs)
 		unfinished += CONTAINER_OF(link, struct job, link)->state != JOB_ENDED;
+	access_identify(daemon, request, &who);
 	http_reply_json(request, 200,
-			json_pack("{s:s, s:I, s:I, s:s, s:I, s:I, s:o}", "version", DUT_VERSION,
-				  "pid", (json_int_t)getpid(), "epoch", (json_int_t)daemon->epoch,
-				  "started", clock_format_iso(started, daemon->started_realtime_us),
-				  "duts", duts, "jobs_unfinished", unfinished,
-				  "protections_missing", jobuser_protections_missing(daemon)));
+			json_pack("{s:s, s:I, s:I, s:s, s:I, s:I, s:o, s:{s:s, s:s, s:s}}",
+				  "version", DUT_VERSION, "pid", (json_int_t)getpid(), "epoch",
+				  (json_int_t)daemon->epoch, "started",
+				  clock_format_iso(started, daemon->started_realtime_us), "duts",
+				  duts, "jobs_unfinished", unfinished, "protections_missing",
+				  jobuser_protections_missing(daemon), "you", "name", who.name,
+				  "role", access_role_name(who.role), "from", who.from));
 }
 
 static struct http_route routes[] = {
@@ -86,6 +91,8 @@ static struct http_route routes[] = {
 	{ .method = "GET", .path = "/api/v1/dut/{id}/power", .handle = api_power_get },
 	{ .method = "PUT", .path = "/api/v1/dut/{id}/power", .handle = api_power_put },
 	{ .method = "GET", .path = "/api/v1/dut/{id}/console", .handle = api_console },
+	{ .method = "GET", .path = "/api/v1/dut/{id}/history", .handle = api_dut_history },
+	{ .method = "GET", .path = "/api/v1/history", .handle = api_history },
 	{ .method = "POST", .path = "/api/v1/dut/{id}/cancel_job", .handle = api_dut_cancel },
 	{ .method = "GET", .path = "/api/v1/dut/{id}/reservation", .handle = api_reservation_get },
 	{ .method = "POST",
@@ -136,6 +143,32 @@ static unsigned count_connections(const struct daemon *daemon)
 	return (unsigned)possible;
 }
 
+static bool is_loopback(const char *address)
+{
+	return strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]:", 6) == 0;
+}
+
+static int listen_by_tcp(struct http_server *server, struct daemon *daemon, struct error *err)
+{
+	char *const *address = daemon->config->listen;
+	int r = 0;
+
+	for (unsigned i = 0; i < daemon->n_tcp_fds && r >= 0; i++, address++) {
+		r = http_server_listen(server, take_fd(&daemon->tcp_fds[i]), err);
+		if (r < 0)
+			return r;
+		log_msg(LOG_NOTICE, "listens on %s for %zu tokens", *address,
+			daemon->config->tokens.count);
+		if (!is_loopback(*address))
+			log_msg(LOG_WARNING,
+				"%s: HTTP is not encrypted, and whoever can read the network's "
+				"traffic learns the tokens; ssh:// or a TLS proxy hides them",
+				*address);
+	}
+	daemon->n_tcp_fds = 0;
+	return r;
+}
+
 int api_start(struct http_server **ret, struct daemon *daemon, int listen_fd, struct error *err)
 {
 	unsigned connections = count_connections(daemon);
@@ -158,11 +191,19 @@ int api_start(struct http_server **ret, struct daemon *daemon, int listen_fd, st
 		.upload_dir_fd = daemon->jobs_fd,
 	};
 
+	int r;
+
 	submit_set_limits(daemon->config->limits.job_file, daemon->config->limits.bucket);
 	for (struct http_route *route = routes; route->path; route++)
 		if (route->handle == submit_handle)
 			route->parts = submit_parts;
-	return http_server_new(ret, &config, err);
+	r = http_server_new(ret, &config, err);
+	if (r < 0)
+		return r;
+	r = listen_by_tcp(*ret, daemon, err);
+	if (r < 0)
+		*ret = http_server_free(*ret);
+	return r;
 }
 
 struct http_server *api_stop(struct http_server *server)

@@ -41,14 +41,16 @@ void api_job_changed(struct daemon *daemon, struct job *job);
 /* Tells those who wait for a job to get another place in the queue. */
 void api_places_changed(struct daemon *daemon);
 
-/* ---- handlers of api-dut.c, api-flags.c, api-reservation.c and api-job.c; data is the daemon
- * ---- */
+/* ---- handlers of api-dut.c, api-flags.c, api-reservation.c, api-job.c and audit.c; data is the
+ * daemon ---- */
 
 void api_duts(struct http_request *request, void *data);
 void api_dut(struct http_request *request, void *data);
 void api_dut_patch(struct http_request *request, void *data);
 void api_power_get(struct http_request *request, void *data);
 void api_power_put(struct http_request *request, void *data);
+void api_dut_history(struct http_request *request, void *data);
+void api_history(struct http_request *request, void *data);
 void api_console(struct http_request *request, void *data);
 void api_dut_cancel(struct http_request *request, void *data);
 

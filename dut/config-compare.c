@@ -202,7 +202,10 @@ json_t *config_changed_settings(const struct yaml_node *before, const struct yam
 bool config_needs_restart(const char *setting)
 {
 	static const char *const settings[] = {
-		"api.socket", "api.listen", "api.tokens_file", "limits.connections", NULL,
+		"api.socket",
+		"api.listen",
+		"limits.connections",
+		NULL,
 	};
 
 	for (size_t i = 0; settings[i]; i++)

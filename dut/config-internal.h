@@ -76,6 +76,11 @@ void config_read_variables(const struct config_section *section, json_t *variabl
 
 char *config_copy(struct config_loader *loader, const char *text);
 
+/* ---- config-api.c ---- */
+
+/* The section api:, and the tokens that it names. */
+void config_read_api(const struct config_section *root, struct config *config);
+
 /* ---- config-users.c ---- */
 
 void config_read_job_users(const struct config_section *section, struct config *config);

@@ -45,6 +45,10 @@ struct config *config_free(struct config *config)
 	free(config->job_users);
 	free(config->socket_group);
 	free_texts(config->admins);
+	free_texts(config->host_names);
+	free_texts(config->listen);
+	free(config->tokens_file);
+	tokens_done(&config->tokens);
 	free_texts(config->file_roots);
 	json_decref(config->variables);
 	for (size_t i = 0; i < config->n_duts; i++)
@@ -80,57 +84,6 @@ void config_trees_done(struct config_trees *trees)
 }
 
 /* ---- dutd.yaml ---- */
-
-static void read_socket(const struct config_section *api, struct config *config)
-{
-	static const char *const known[] = { "mode", "group", NULL };
-	struct config_section socket;
-	const struct yaml_node *mode;
-	const char *text;
-
-	config_section_at(&socket, api, "socket", known);
-	config_read_text(&socket, "group", &config->socket_group);
-	mode = config_get(&socket, "mode");
-	text = mode ? config_node_text(&socket, mode) : NULL;
-	if (!text)
-		return;
-	if (strlen(text) < 3 || strlen(text) > 4 || strspn(text, "01234567") != strlen(text) ||
-	    (strlen(text) == 4 && text[0] != '0'))
-		config_problem(&socket, mode, "needs to be octal, such as \"0660\"");
-	else
-		config->socket_mode = (mode_t)strtoul(text, NULL, 8);
-}
-
-/* Folders that file: URLs may name; compared by name, so they have to be exact. */
-static void check_file_roots(const struct config_section *api)
-{
-	const struct yaml_node *roots = config_get(api, "file_roots");
-
-	if (!roots || roots->kind != YAML_SEQUENCE)
-		return;
-	YAML_FOREACH(child, roots)
-		if (child->kind == YAML_SCALAR &&
-		    (child->text[0] != '/' || strstr(child->text, "/../") ||
-		     (child->length >= 3 && strcmp(child->text + child->length - 3, "/..") == 0)))
-			problems_add_at(api->loader->problems, child, "api.file_roots",
-					"file_roots: '%s' is no absolute path without '..'",
-					child->text);
-}
-
-static void read_api(const struct config_section *root, struct config *config)
-{
-	static const char *const known[] = { "socket", "listen",     "tokens_file",
-					     "admins", "file_roots", NULL };
-	struct config_section api;
-
-	config_section_at(&api, root, "api", known);
-	read_socket(&api, config);
-	config_refuse_not_yet(&api, "listen", "api.listen");
-	config_refuse_not_yet(&api, "tokens_file", "api.tokens_file");
-	config_read_texts(&api, "admins", &config->admins);
-	config_read_texts(&api, "file_roots", &config->file_roots);
-	check_file_roots(&api);
-}
 
 static void require_positive(const struct config_section *section, const char *key, uint64_t value)
 {
@@ -229,7 +182,7 @@ static void read_root(struct config_loader *loader, const struct yaml_node *node
 	struct config_section root;
 
 	config_section_init(&root, loader, "", node, known);
-	read_api(&root, config);
+	config_read_api(&root, config);
 	config_read_variables(&root, config->variables);
 	read_limits(&root, &config->limits);
 	read_timeouts(&root, config);

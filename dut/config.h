@@ -11,6 +11,7 @@
 #include "base/problem.h"
 #include "base/sandbox.h"
 #include "base/yaml.h"
+#include "dut/tokens.h"
 
 /* dutd.yaml and the files of duts.d, pdus.d and types.d beside it, checked and merged. See
  * dutd.yaml(5). */
@@ -73,10 +74,14 @@ struct config {
 	struct sandbox_user *job_users; /* none: jobs run as dutd's user */
 	size_t n_job_users;
 	mode_t socket_mode;
-	char *socket_group; /* or NULL */
-	char **admins;	    /* ends with NULL */
-	char **file_roots;  /* ends with NULL; absolute */
-	json_t *variables;  /* object of texts */
+	char *socket_group;   /* or NULL */
+	char **listen;	      /* "127.0.0.1:8600"; ends with NULL, or NULL */
+	char **host_names;    /* ends with NULL, or NULL */
+	char *tokens_file;    /* absolute, or NULL */
+	struct tokens tokens; /* what is in it; see access-tokens.c for what becomes of it */
+	char **admins;	      /* ends with NULL */
+	char **file_roots;    /* ends with NULL; absolute */
+	json_t *variables;    /* object of texts */
 	uint64_t overall_us, infra_teardown_us, daemon_us, executor_us,
 		client_us; /* default timeouts */
 	struct config_limits limits;

@@ -26,6 +26,7 @@
 #include "dut/job-binding.h"
 #include "dut/jobuser.h"
 #include "dut/lab-events.h"
+#include "dut/listen.h"
 #include "dut/prune.h"
 #include "dut/records.h"
 #include "dut/reload.h"
@@ -33,6 +34,7 @@
 #include "dut/reserve.h"
 #include "dut/scope.h"
 #include "dut/submit.h"
+#include "dut/token-watch.h"
 #include "dut/users.h"
 #include "dut/waiting.h"
 #include "dut/worker.h"
@@ -48,6 +50,9 @@ struct daemon *daemon_free(struct daemon *daemon)
 	sd_event_source_disable_unref(daemon->save_timer);
 	daemon->http = api_stop(daemon->http);
 	daemon->reload = reload_free(daemon->reload);
+	daemon->token_watch = token_watch_free(daemon->token_watch);
+	while (daemon->n_tcp_fds > 0)
+		(void)close_fd(daemon->tcp_fds[--daemon->n_tcp_fds]);
 	submissions_drop(daemon);
 	while (!list_empty(&daemon->boards))
 		board_free(CONTAINER_OF(daemon->boards.previous, struct board, link));
@@ -262,6 +267,18 @@ static int open_socket(struct daemon *daemon, int *ret_fd, struct error *err)
 	return 0;
 }
 
+/* Before anything is done to a board: an address that somebody else has ends the start. */
+static int open_tcp(struct daemon *daemon, struct error *err)
+{
+	int r = 0;
+
+	for (char **text = daemon->config->listen; text && *text && r >= 0; text++) {
+		r = listen_open(&daemon->tcp_fds[daemon->n_tcp_fds], *text, err);
+		daemon->n_tcp_fds += r >= 0;
+	}
+	return r;
+}
+
 /* Said once at start: what stands between a hostile job and the machine, and what does not. */
 static void say_protections(const struct daemon *daemon)
 {
@@ -313,6 +330,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	if (r >= 0)
 		r = open_folders(daemon, options, err);
 	if (r >= 0)
+		r = open_tcp(daemon, err);
+	if (r >= 0)
 		r = open_records(daemon, err);
 	if (r >= 0)
 		r = daemon_load_jobs(daemon, err);
@@ -324,6 +343,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 		r = users_new(&daemon->users, event, err);
 	if (r >= 0)
 		r = reload_new(&daemon->reload, daemon, options->config_path, err);
+	if (r >= 0)
+		r = token_watch_new(&daemon->token_watch, daemon, err);
 	if (r >= 0)
 		r = lab_events_new(&daemon->lab_events, daemon, err);
 	if (r >= 0)

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/list.h"
+#include "dut/access.h"
 #include "dut/config.h"
 #include "dut/job.h"
 
@@ -21,6 +22,7 @@ struct reload;
 struct lab_events;
 struct queue;
 struct records;
+struct token_watch;
 struct users;
 struct worker;
 
@@ -49,6 +51,10 @@ struct daemon {
 	struct reload *reload;
 	struct lab_events *lab_events;
 	struct http_server *http;
+	int tcp_fds[HTTP_MAX_LISTENERS]; /* of api.listen, until the server has them */
+	unsigned n_tcp_fds;
+	struct token_watch *token_watch;
+	struct access_strangers strangers;
 	sd_event_source *stop_timer;   /* set while it stops */
 	sd_event_source *save_timer;   /* records that could not be written */
 	struct list boards;	       /* board.link, in the order of the configuration, */

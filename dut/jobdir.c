@@ -15,6 +15,7 @@
 #include "base/attr.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "dut/access.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/worker.h"
@@ -70,6 +71,8 @@ json_t *jobdir_describe(const struct daemon *daemon, const struct board *board,
 	json_t *facts = board ? jobdir_dut_facts(board) : NULL;
 	char id[24];
 
+	if (job->owner_uid == ACCESS_NO_UID)
+		(void)json_object_set_new(description, "file_roots", json_array());
 	(void)snprintf(id, sizeof(id), "%" PRIu64, job->id);
 	(void)json_object_set_new(description, "v", json_integer(1));
 	(void)json_object_set_new(description, "id", json_string(id));

@@ -12,7 +12,7 @@
 
 struct audit_work {
 	uint64_t time_us, job;
-	char *who, *role, *dut, *action, *detail;
+	char *who, *role, *from, *dut, *action, *detail;
 	void (*done)(int r, const struct error *err, void *data);
 	void *data;
 };
@@ -23,6 +23,7 @@ static void release_audit(void *data)
 
 	free(audit->who);
 	free(audit->role);
+	free(audit->from);
 	free(audit->dut);
 	free(audit->action);
 	free(audit->detail);
@@ -32,12 +33,17 @@ static void release_audit(void *data)
 static int write_audit(struct database *database, void *data, struct error *err)
 {
 	const struct audit_work *audit = data;
+	int r;
 
-	return database_run(database, err,
-			    "INSERT INTO audit (time_us, who, role, dut, job, action, detail)"
-			    " VALUES (?, ?, ?, ?, nullif(?, 0), ?, ?)",
-			    "usssuss", audit->time_us, audit->who, audit->role, audit->dut,
-			    audit->job, audit->action, audit->detail);
+	r = database_run(database, err,
+			 "INSERT INTO audit (time_us, who, role, via, dut, job, action, detail)"
+			 " VALUES (?, ?, ?, ?, ?, nullif(?, 0), ?, ?)",
+			 "ussssuss", audit->time_us, audit->who, audit->role, audit->from,
+			 audit->dut, audit->job, audit->action, audit->detail);
+	if (r < 0)
+		return r;
+	return database_run(database, err, "DELETE FROM audit WHERE id <= last_insert_rowid() - ?",
+			    "u", (uint64_t)RECORDS_AUDIT_KEPT);
 }
 
 static void audit_done(int r, const struct error *err, void *data)
@@ -74,8 +80,8 @@ int records_audit_add(struct records *records, const struct records_audit *audit
 	ours->done = done;
 	ours->data = data;
 	if (copy(&ours->who, audit->who) < 0 || copy(&ours->role, audit->role) < 0 ||
-	    copy(&ours->dut, audit->dut) < 0 || copy(&ours->action, audit->action) < 0 ||
-	    copy(&ours->detail, audit->detail) < 0)
+	    copy(&ours->from, audit->from) < 0 || copy(&ours->dut, audit->dut) < 0 ||
+	    copy(&ours->action, audit->action) < 0 || copy(&ours->detail, audit->detail) < 0)
 		r = error_oom(err);
 	if (r >= 0)
 		r = records_run(records, &work, err);
@@ -108,24 +114,25 @@ static int add_audit(const struct database_row *row, void *data, struct error *e
 {
 	struct list_work *list = data;
 	json_t *entry = json_pack(
-		"{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
+		"{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
 		(json_int_t)database_integer(row, 0), "time_us",
 		(json_int_t)database_integer(row, 1), "who", jsontext_new(database_text(row, 2)),
-		"role", jsontext_new(database_text(row, 3)), "dut",
-		jsontext_new(database_text(row, 4)), "job",
-		database_is_null(row, 5) ? json_null()
-					 : json_integer((json_int_t)database_integer(row, 5)),
-		"action", jsontext_new(database_text(row, 6)), "detail",
-		jsontext_new(database_text(row, 7)));
+		"role", jsontext_new(database_text(row, 3)), "from",
+		jsontext_new(database_text(row, 4)), "dut", jsontext_new(database_text(row, 5)),
+		"job",
+		database_is_null(row, 6) ? json_null()
+					 : json_integer((json_int_t)database_integer(row, 6)),
+		"action", jsontext_new(database_text(row, 7)), "detail",
+		jsontext_new(database_text(row, 8)));
 
 	return json_array_append_new(list->array, entry) < 0 ? error_oom(err) : 0;
 }
 
 static int read_audit(struct database *database, void *data, struct error *err)
 {
-	static const char columns[] = "SELECT id, time_us, who, role, dut, job, action, detail"
+	static const char columns[] = "SELECT id, time_us, who, role, via, dut, job, action, detail"
 				      " FROM audit WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
-	static const char of_dut[] = "SELECT id, time_us, who, role, dut, job, action, detail"
+	static const char of_dut[] = "SELECT id, time_us, who, role, via, dut, job, action, detail"
 				     " FROM audit WHERE id < ?1 AND dut = ?3"
 				     " ORDER BY id DESC LIMIT ?2";
 	struct list_work *list = data;

@@ -66,11 +66,14 @@ int records_run(struct records *records, const struct records_work *work, struct
 struct records_audit {
 	const char *who;    /* a user or a token */
 	const char *role;   /* or NULL */
+	const char *from;   /* "unix", "tcp 192.0.2.1", or NULL */
 	const char *dut;    /* or NULL */
 	uint64_t job;	    /* 0: none */
 	const char *action; /* a word: "power_on", "reserve" */
 	const char *detail; /* or NULL */
 };
+
+enum { RECORDS_AUDIT_KEPT = 100000 /* entries; the oldest make room */ };
 
 /*
  * Notes it; the time is now. done (or NULL) runs when it is on disk, or cannot be written. Nobody
@@ -85,9 +88,9 @@ int records_audit_add(struct records *records, const struct records_audit *audit
 enum { RECORDS_AUDIT_MAX = 1000 };
 
 /*
- * Entries, the youngest first: [{"id", "time_us", "who", "role", "dut", "job", "action",
- * "detail"}], at most limit of those with an id below before (UINT64_MAX: all); of one DUT, or of
- * all for NULL. done runs once; its array is borrowed.
+ * Entries, the youngest first: [{"id", "time_us", "who", "role", "from", "dut", "job",
+ * "action", "detail"}], at most limit of those with an id below before (UINT64_MAX: all); of one
+ * DUT, or of all for NULL. done runs once; its array is borrowed.
  */
 typedef void (*records_json_fn)(int r, const struct error *err, const json_t *array, void *data);
 int records_audit_list(struct records *records, const char *dut, uint64_t before, unsigned limit,

@@ -16,6 +16,7 @@
 #include "dut/reload.h"
 #include "dut/reservation.h"
 #include "dut/submit.h"
+#include "dut/token-watch.h"
 
 /*
  * From a new configuration to the boards. Each board that is configured in both is told what it is
@@ -331,6 +332,7 @@ json_t *reload_apply(struct daemon *daemon, struct config *config, const struct 
 	report_settings(daemon, changes, config, at_start);
 	daemon->config = config;
 	use_settings(daemon);
+	token_watch_renew(daemon);
 	(void)change_boards(daemon, changes);
 	for (size_t i = 0; i < config->n_duts; i++)
 		if (!config->duts[i]->board)

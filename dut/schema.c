@@ -47,6 +47,7 @@ static const char *const steps[] = {
 	" time_us INTEGER NOT NULL,"
 	" who TEXT NOT NULL,"
 	" role TEXT,"
+	" via TEXT,"
 	" dut TEXT,"
 	" job INTEGER,"
 	" action TEXT NOT NULL,"

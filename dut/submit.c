@@ -192,6 +192,10 @@ static int start_check(struct submission *submission, struct error *err)
 		json_decref(input);
 		return error_set(err, -EINVAL, "the job file is not UTF-8");
 	}
+	if (submission->owner.uid == ACCESS_NO_UID) {
+		(void)json_object_set_new(input, "file_roots", json_array());
+		(void)json_object_set_new(input, "by_tcp", json_true());
+	}
 	(void)json_object_set_new(input, "v", json_integer(1));
 	(void)json_object_set_new(input, "job", job);
 	(void)json_object_set(input, "target", target ? (json_t *)(uintptr_t)target : json_null());

@@ -51,8 +51,13 @@ static void check_file(struct reader *reader, const struct yaml_node *node, cons
 	json_array_foreach(roots, i, root)
 		if (json_is_string(root) && fileurl_beneath(file, json_string_value(root)))
 			return;
-	reader_fault(reader, node, path, "%s '%.128s' lies outside of this lab's api.file_roots",
-		     path, url);
+	if (json_is_true(json_object_get(reader->facts, "by_tcp")))
+		reader_fault(reader, node, path,
+			     "%s '%.128s' is refused: file: URLs are not for jobs that come by TCP",
+			     path, url);
+	else
+		reader_fault(reader, node, path,
+			     "%s '%.128s' lies outside of this lab's api.file_roots", path, url);
 }
 
 static void check_web(struct reader *reader, const struct yaml_node *node, const char *path,

@@ -82,9 +82,9 @@ static void add_no_match(struct validation *validation, const char *kind, const 
 /* What is the same for all DUTs, and this one's own. */
 static json_t *facts_for(const struct validation *validation, const json_t *dut)
 {
-	static const char *const common[] = { "environ",	"variables",  "timeouts",
-					      "limits",		"file_roots", "without_daemon",
-					      "ignore_deadline" };
+	static const char *const common[] = { "environ", "variables",	   "timeouts",
+					      "limits",	 "file_roots",	   "without_daemon",
+					      "by_tcp",	 "ignore_deadline" };
 	json_t *facts = json_object();
 
 	for (size_t i = 0; i < ARRAY_SIZE(common); i++)

@@ -25,7 +25,7 @@ WRAPPERS = {
     'archive_entry.h': ('base/archive*.c',),
     'pcre2.h': ('base/pattern*.c',),
     'curl/curl.h': ('executor/download.c', 'cli/client*.c', 'cli/client-internal.h'),
-    'nettle/*': ('executor/sink.[ch]',),
+    'nettle/*': ('executor/sink.[ch]', 'base/digest.c'),
     'sqlite3.h': ('dut/database.c',),
     'gpiod.h': ('hw/power-gpio*.c',),
     'libserialport.h': ('hw/console-serial*.c',),

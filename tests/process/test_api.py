@@ -80,12 +80,12 @@ class Refusals(unittest.TestCase):
                     ('PUT', '/dut/b1/power', b'{"state": "reset"}', 400, 'not yet: reset'),
                     ('PUT', '/dut/b1/power', b'{"state": "up"}', 400, 'on, off, cycle'),
                     ('PUT', '/dut/b1/power', b'x' * 70000, 413, ''),
-                    ('DELETE', '/dut/b1', None, 405, 'GET, HEAD')):
+                    ('DELETE', '/dut/b1', None, 405, 'GET, HEAD, PATCH')):
                 with self.subTest(path=path, body=body):
                     answer = lab.api(method, path, body)
                     self.refused(answer, status, text)
                     if status == 405:
-                        self.assertEqual(answer.headers['Allow'], 'GET, HEAD')
+                        self.assertEqual(answer.headers['Allow'], 'GET, HEAD, PATCH')
 
 
 class Answers(unittest.TestCase):
@@ -96,14 +96,14 @@ class Answers(unittest.TestCase):
             lab.start()
             self.assertEqual(set(lab.get('/status')), {
                 'version', 'pid', 'epoch', 'started', 'duts', 'jobs_unfinished',
-                'protections_missing'})
+                'protections_missing', 'you'})
             # It is read just after the start.
             dut = await_true(lambda: (lambda dut: dut if dut['power']['verified'] else None)(
                 lab.get('/dut/b1')), 'the power is known')
             self.assertEqual(lab.get('/duts'), {'duts': {'b1': dut}})
             self.assertEqual(set(dut), {
                 'id', 'state', 'ready_for_service', 'is_retired', 'tags', 'description', 'power',
-                'consoles', 'job'})
+                'consoles', 'job', 'retired', 'comment', 'manual_tags'})
             answer = lab.submit(JOB, 'b1')
             self.assertEqual(answer.json, {
                 'version': 1, 'id': '1', 'dut': 'b1', 'state': 'RUNNING', 'place': None,

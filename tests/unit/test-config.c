@@ -541,9 +541,7 @@ static void jobs_have_users_by_name_or_number(void **state)
 
 static void what_is_not_there_yet_is_refused_by_name(void **state)
 {
-	write_file(*state, "dutd.yaml",
-		   "api:\n  listen: [\"127.0.0.1:8600\"]\n  tokens_file: /x\n"
-		   "pdus: {a: {}}\n");
+	write_file(*state, "dutd.yaml", "pdus: {a: {}}\n");
 	write_file(*state, "pdus.d/list.yaml", "- rack2\n");
 	write_file(*state, "pdus.d/none.yaml", "# none\n");
 	write_file(*state, "pdus.d/rack.yaml", "rack2: {driver: snmp}\n");
@@ -553,9 +551,7 @@ static void what_is_not_there_yet_is_refused_by_name(void **state)
 		   "c: {qemu: {before_off: {}}}\n"
 		   "d: {deploy: netboot}\n"
 		   "e: {deploy: {driver: uboot, prompt: x}}\n");
-	refuse(*state, "dutd.yaml:2:3: not yet: api.listen\n"
-		       "dutd.yaml:3:3: not yet: api.tokens_file\n"
-		       "dutd.yaml:4:1: not yet: pdus\n"
+	refuse(*state, "dutd.yaml:1:1: not yet: pdus\n"
 		       "duts.d/a.yaml:1:5: not yet: reset\n"
 		       "duts.d/a.yaml:1:16: not yet: buttons\n"
 		       "duts.d/a.yaml:1:29: not yet: training\n"
@@ -566,6 +562,76 @@ static void what_is_not_there_yet_is_refused_by_name(void **state)
 		       "duts.d/a.yaml:5:22: not yet: deploy driver 'uboot'\n"
 		       "pdus.d/list.yaml:1:1: not yet: pdus.d\n"
 		       "pdus.d/rack.yaml:1:1: not yet: pdus.d\n");
+}
+
+/* 64 digits. */
+#define DIGEST "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static void write_api(const struct place *place, const char *keys, const char *tokens)
+{
+	char text[1024];
+
+	write_file(place, "tokens", tokens);
+	(void)snprintf(text, sizeof(text), "api:\n  tokens_file: %s/tokens\n%s", place->folder,
+		       keys);
+	write_file(place, "dutd.yaml", text);
+}
+
+static void the_api_by_tcp_is_read(void **state)
+{
+	cleanup_(config_freep) struct config *config = NULL;
+
+	write_api(*state,
+		  "  listen: [\"127.0.0.1:8600\", \"[::1]:8600\", \"127.0.0.1:8600\"]\n"
+		  "  host_names: [gateway.example.org]\n",
+		  "ci use " DIGEST "\n");
+	config = accept(*state);
+	assert_string_equal(config->listen[0], "127.0.0.1:8600");
+	assert_string_equal(config->listen[1], "[::1]:8600");
+	assert_null(config->listen[2]);
+	assert_string_equal(config->host_names[0], "gateway.example.org");
+	assert_int_equal(config->tokens.count, 1);
+	assert_string_equal(config->tokens.items[0].name, "ci");
+}
+
+static void faults_of_the_api_by_tcp_are_named(void **state)
+{
+	const struct place *place = *state;
+	char path[128];
+
+	write_api(place,
+		  "  listen: [\"localhost:8600\", \"127.0.0.1\", \"127.0.0.1:0\", \"::1:80\",\n"
+		  "           \"[127.0.0.1]:80\", \"127.0.0.1:65536\", [x]]\n",
+		  "ci use\nci all " DIGEST "\n");
+	refuse(place, "dutd.yaml:3:12: listen: 'localhost:8600' is no address with a port, as "
+		      "127.0.0.1:8600 or [::1]:8600\n"
+		      "dutd.yaml:3:30: listen: '127.0.0.1' is no address with a port, as "
+		      "127.0.0.1:8600 or [::1]:8600\n"
+		      "dutd.yaml:3:43: listen: '127.0.0.1:0' is no address with a port, as "
+		      "127.0.0.1:8600 or [::1]:8600\n"
+		      "dutd.yaml:3:58: listen: '::1:80' is no address with a port, as "
+		      "127.0.0.1:8600 or [::1]:8600\n"
+		      "dutd.yaml:4:12: listen: '[127.0.0.1]:80' is no address with a port, as "
+		      "127.0.0.1:8600 or [::1]:8600\n"
+		      "dutd.yaml:4:30: listen: '127.0.0.1:65536' is no address with a port, as "
+		      "127.0.0.1:8600 or [::1]:8600\n"
+		      "dutd.yaml:4:49: listen: needs texts of printable characters\n"
+		      "tokens:1:1: a line is NAME ROLE SHA256, not 2 words\n"
+		      "tokens:2:4: 'all' is no role: view, use or admin\n");
+	write_api(place, "", "");
+	(void)snprintf(path, sizeof(path), "%s/tokens", place->folder);
+	assert_int_equal(chmod(path, 0660), 0);
+	refuse(place, "dutd.yaml:2:16: tokens_file: tokens can be written by others (its mode is "
+		      "0660): chmod go-w\n");
+	assert_int_equal(unlink(path), 0);
+	refuse(place, "dutd.yaml:2:16: tokens_file: tokens: No such file or directory\n");
+	assert_int_equal(mkfifo(path, 0600), 0);
+	refuse(place, "dutd.yaml:2:16: tokens_file: tokens is no regular file\n");
+	write_file(place, "dutd.yaml", "api: {tokens_file: tokens}\n");
+	refuse(place, "dutd.yaml:1:20: tokens_file: 'tokens' is no absolute path\n");
+	write_file(place, "dutd.yaml", "api: {listen: [\"127.0.0.1:8600\"]}\n");
+	refuse(place, "dutd.yaml:1:15: listen: needs api.tokens_file: nobody may come without a "
+		      "token\n");
 }
 
 static void faults_of_values_in_dutd_yaml_are_named(void **state)
@@ -737,6 +803,8 @@ int main(void)
 		test_in_folder(a_fault_in_a_type_is_said_once),
 		test_in_folder(jobs_have_users_by_name_or_number),
 		test_in_folder(what_is_not_there_yet_is_refused_by_name),
+		test_in_folder(the_api_by_tcp_is_read),
+		test_in_folder(faults_of_the_api_by_tcp_are_named),
 		test_in_folder(faults_of_values_in_dutd_yaml_are_named),
 		test_in_folder(faults_of_a_dut_are_named),
 		test_in_folder(faults_of_hardware_are_named),

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: MIT
+"""Who may do what, by the unix socket and by TCP."""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import re
+import socket
+import unittest
+
+from tests.support.harness import PATIENCE, Answer, Lab, await_true, form_of
+from tests.support.peers import NOBODY, PeersLab
+
+BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\n'
+NEVER = 'console_patterns: {session_end: never}\n'
+SECRETS = {'view': 'viewer-secret', 'use': 'user-secret', 'admin': 'admin-secret'}
+
+
+def line_of(name, role, secret):
+    return f'{name} {role} {hashlib.sha256(secret.encode()).hexdigest()}\n'
+
+
+def free_port(host='127.0.0.1'):
+    """A port that nobody has now."""
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    with socket.socket(family) as found:
+        found.bind((host, 0))
+        return found.getsockname()[1]
+
+
+class TcpLab(Lab):
+    """A lab that listens on a loopback port; there is a token of each role."""
+
+    def listen(self, lab_class_keys=None, **keys):
+        self.port = free_port()
+        self.tokens = self.write('etc/tokens', ''.join(
+            line_of(f'{role}er', role, secret) for role, secret in SECRETS.items()))
+        self.configure({'api': {'listen': [f'127.0.0.1:{self.port}'],
+                                'tokens_file': self.tokens, **keys}, **(lab_class_keys or {})})
+        return self
+
+    def tcp(self, method, path, body=None, secret=SECRETS['admin'], headers=None):
+        """An Answer by TCP; a secret of None: no token."""
+        connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=PATIENCE)
+        headers = dict(headers or {})
+        if secret is not None:
+            headers.setdefault('Authorization', f'Bearer {secret}')
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body)
+        try:
+            connection.request(method, '/api/v1' + path, body, headers)
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def tcp_submit(self, text, target, secret=SECRETS['use']):
+        kind, body = form_of([
+            ('metadata', json.dumps({'version': 1, 'target': {'id': target}}).encode()),
+            ('job', text.encode())])
+        return self.tcp('POST', '/jobs', body, secret, {'Content-Type': kind})
+
+
+class Tcp(unittest.TestCase):
+    def test_nobody_comes_without_a_token(self):
+        with TcpLab() as lab:
+            lab.sim('b1', BOOT)
+            lab.listen().start()
+            answers = []
+            for headers in ({}, {'Authorization': 'Bearer wrong'}, {'Authorization': 'Bearer '},
+                            {'Authorization': 'Bearer'}, {'Authorization': ''},
+                            {'Authorization': f'Basic {SECRETS["admin"]}'},
+                            {'Authorization': f'Bearer {SECRETS["admin"]}x'},
+                            {'Authorization': f'Bearer x{SECRETS["admin"]}'},
+                            {'Authorization': 'Bearer ' + 'x' * 5000}):
+                for path in ('/status', '/duts', '/nothing'):
+                    answers.append(lab.tcp('GET', path, secret=None, headers=headers))
+            for answer in answers:
+                self.assertEqual(answer.status, 401)
+                self.assertEqual(answer.body, answers[0].body)
+                self.assertEqual(answer.headers['WWW-Authenticate'], 'Bearer')
+            self.assertIn('needs a token', answers[0].json['error'])
+            # The hash itself is no secret.
+            digest = hashlib.sha256(SECRETS['admin'].encode()).hexdigest()
+            self.assertEqual(lab.tcp('GET', '/status', secret=digest).status, 401)
+            self.assertIn('a request from 127.0.0.1 without a token', lab.log)
+            self.assertEqual(lab.log.count('without a token that is known'), 1)
+            for secret in SECRETS.values():
+                self.assertNotIn(secret, lab.log)
+
+    def test_who_comes_is_the_token(self):
+        with TcpLab() as lab:
+            lab.sim('b1', BOOT)
+            lab.listen().start()
+            for role, secret in SECRETS.items():
+                for scheme in ('Bearer', 'bearer', 'BEARER '):
+                    answer = lab.tcp('GET', '/status', secret=None,
+                                     headers={'Authorization': f'{scheme} {secret}'})
+                    self.assertEqual(answer.json['you'], {
+                        'name': f'token:{role}er', 'role': role, 'from': 'tcp 127.0.0.1'})
+            self.assertEqual(lab.get('/status')['you']['from'], 'unix')
+
+    def test_a_job_by_tcp(self):
+        with TcpLab() as lab:
+            lab.sim('b1', BOOT)
+            lab.listen().start()
+            answer = lab.tcp_submit(NEVER, 'b1')
+            self.assertEqual(answer.status, 201)
+            job = answer.json['id']
+            self.assertEqual(lab.get(f'/jobs/{job}')['owner'], 'token:useer')
+            # Its owner may cancel it, also after a restart; another token may not.
+            answer = lab.tcp('POST', f'/jobs/{job}/cancel', secret=SECRETS['view'])
+            self.assertEqual(answer.status, 403)
+            lab.kill_daemon()
+            lab.start()
+            answer = lab.tcp('POST', f'/jobs/{job}/cancel', secret=SECRETS['use'])
+            self.assertEqual(answer.status, 200)
+            self.assertEqual(lab.await_job(job)['cancel']['by'], 'token:useer')
+
+    def test_tokens_do_not_have_each_others_jobs(self):
+        with TcpLab() as lab:
+            lab.sim('b1', BOOT)
+            lab.listen()
+            lab.write('etc/tokens', line_of('a', 'use', 'a-secret') + line_of('b', 'use', 'bs') +
+                      line_of('boss', 'admin', 'boss-secret'))
+            lab.start()
+            job = lab.tcp_submit(NEVER, 'b1', 'a-secret').json['id']
+            answer = lab.tcp('POST', f'/jobs/{job}/cancel', secret='bs')
+            self.assertEqual(answer.status, 403)
+            self.assertEqual(
+                answer.json['error'], f'job {job} belongs to token:a: to cancel it needs the role '
+                'admin; you are token:b with the role use (from tcp 127.0.0.1)')
+            self.assertEqual(lab.tcp('POST', f'/jobs/{job}/cancel', {'why': 'because'},
+                                     secret='boss-secret').status, 200)
+            self.assertEqual(lab.await_job(job)['cancel']['by'], 'token:boss')
+
+    def test_file_urls_are_not_for_tcp(self):
+        job = ('deployment: {start: {kernel: {url: "file:///srv/images/vmlinuz"}}}\n' + NEVER)
+        with TcpLab() as lab:
+            lab.board('v1', {'qemu': {'arch': 'amd64', 'memory': '64M'}})
+            lab.listen(file_roots=['/srv/images']).start()
+            answer = lab.tcp_submit(job, 'v1', SECRETS['admin'])
+            self.assertEqual(answer.status, 400, answer)
+            self.assertIn('file: URLs are not for jobs that come by TCP', answer.json['error'])
+            self.assertEqual(answer.json['line'], 1)
+
+    def test_requests_of_web_pages_are_refused(self):
+        with TcpLab() as lab:
+            lab.listen(host_names=['gateway.example.org']).start()
+            port = lab.port
+            for host in (f'127.0.0.1:{port}', f'localhost:{port}', 'LOCALHOST', f'[::1]:{port}',
+                         f'gateway.example.org:{port}', 'Gateway.Example.Org',
+                         socket.gethostname()):
+                self.assertEqual(lab.tcp('GET', '/status', headers={'Host': host}).status, 200,
+                                 host)
+            for host in ('evil.example', f'127.0.0.1.evil.example:{port}', '', ':', '[', 'a\tb',
+                         'gateway.example.org.evil.example', 'x' * 300):
+                answer = lab.tcp('GET', '/status', headers={'Host': host})
+                self.assertEqual(answer.status, 403, host)
+                self.assertIn('is no name of this host', answer.json['error'])
+            for origin in ('http://evil.example', 'null', f'https://evil.example:{port}', '://'):
+                answer = lab.tcp('GET', '/status', headers={'Origin': origin})
+                self.assertEqual(answer.status, 403, origin)
+                self.assertIn('are not served', answer.json['error'])
+            own = {'Origin': f'http://127.0.0.1:{port}'}
+            answer = lab.tcp('GET', '/status', headers=own)
+            self.assertEqual(answer.status, 200)
+            self.assertNotIn('Access-Control-Allow-Origin', answer.headers)
+            self.assertEqual(lab.tcp('OPTIONS', '/status', headers=own).status, 405)
+
+    def test_an_address_that_is_taken_ends_the_start(self):
+        with TcpLab() as lab, socket.socket() as other:
+            lab.listen()
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(('127.0.0.1', lab.port))
+            other.listen()
+            ran = lab.dutd()
+            self.assertEqual(ran.rc, 74)
+            self.assertIn(f'api.listen: 127.0.0.1:{lab.port}: Address already in use', ran.err)
+            lab.configure({'api': {'listen': ['192.0.2.77:80'], 'tokens_file': lab.tokens}})
+            ran = lab.dutd()
+            self.assertEqual(ran.rc, 74)
+            self.assertIn('192.0.2.77:80: Cannot assign requested address', ran.err)
+            lab.configure({})
+            lab.start()
+
+    def test_two_addresses(self):
+        with TcpLab() as lab:
+            lab.listen()
+            try:
+                second = free_port('::1')
+            except OSError as error:
+                raise unittest.SkipTest(f'no IPv6 here: {error}') from error
+            lab.configure({'api': {'listen': [f'127.0.0.1:{lab.port}', f'[::1]:{second}'],
+                                   'tokens_file': lab.tokens}})
+            lab.start()
+            self.assertEqual(lab.tcp('GET', '/status').status, 200)
+            connection = http.client.HTTPConnection('::1', second, timeout=PATIENCE)
+            connection.request('GET', '/api/v1/status',
+                               headers={'Authorization': f'Bearer {SECRETS["view"]}'})
+            answer = Answer(connection.getresponse())
+            connection.close()
+            self.assertEqual(answer.json['you']['from'], 'tcp ::1')
+
+
+class TokensFile(unittest.TestCase):
+    def await_log(self, lab, text, count=1):
+        await_true(lambda: lab.log.count(text) >= count, f'{text!r} in the log')
+
+    def test_it_is_read_again_when_it_changes(self):
+        with TcpLab() as lab:
+            lab.listen().start()
+            path = lab.tokens
+            self.assertEqual(lab.tcp('GET', '/status').status, 200)
+            # As an editor does it: a new file in its place.
+            lab.write('etc/tokens.new', line_of('new', 'view', 'new-secret'))
+            os.rename(path + '.new', path)
+            self.await_log(lab, 'were read again: 1')
+            self.assertEqual(lab.tcp('GET', '/status').status, 401)
+            self.assertEqual(lab.tcp('GET', '/status', secret='new-secret').status, 200)
+            # In its place.
+            with open(path, 'a', encoding='utf-8') as file:
+                file.write(line_of('more', 'use', 'more-secret'))
+            self.await_log(lab, 'were read again: 2')
+            self.assertEqual(lab.tcp('GET', '/status', secret='more-secret').status, 200)
+            # A fault is said with its place, and nothing changes.
+            with open(path, 'a', encoding='utf-8') as file:
+                file.write('third\n')
+            self.await_log(lab, f'{path}:3:1: a line is NAME ROLE SHA256, not 1 words')
+            self.assertEqual(lab.tcp('GET', '/status', secret='more-secret').status, 200)
+            # So is a file that others may write to.
+            lab.write('etc/tokens.new', line_of('evil', 'admin', 'evil-secret'))
+            os.chmod(path + '.new', 0o666)
+            os.rename(path + '.new', path)
+            self.await_log(lab, 'tokens can be written by others (its mode is 0666)')
+            self.assertEqual(lab.tcp('GET', '/status', secret='evil-secret').status, 401)
+            self.assertEqual(lab.tcp('GET', '/status', secret='more-secret').status, 200)
+            # What is gone lets nobody in.
+            os.unlink(path)
+            self.await_log(lab, 'were read again: 0')
+            self.assertEqual(lab.tcp('GET', '/status', secret='more-secret').status, 401)
+
+    def test_its_faults_are_found_by_check_and_end_the_start(self):
+        with TcpLab() as lab:
+            lab.listen()
+            lab.write('etc/tokens', 'ci use\n\n# c\nci root ' + 'a' * 64 + '\nc\x1bi use 7\n')
+            for arguments in (['--check'], []):
+                ran = lab.dutd(*arguments)
+                self.assertEqual(ran.rc, 65)
+                self.assertIn(f'{lab.tokens}:1:1: a line is NAME ROLE SHA256', ran.err)
+                self.assertIn(f"{lab.tokens}:4:4: 'root' is no role", ran.err)
+                self.assertIn(f"{lab.tokens}:5:1: 'c\\ei' is no name", ran.err)
+            lab.listen()
+            os.chmod(lab.tokens, 0o664)
+            ran = lab.dutd('--check')
+            self.assertEqual(ran.rc, 65)
+            self.assertRegex(ran.err, r'dutd\.yaml:\d+:\d+: tokens_file: .*written by others')
+            if os.geteuid() == 0:
+                os.chmod(lab.tokens, 0o644)
+                os.chown(lab.tokens, NOBODY, -1)
+                ran = lab.dutd('--check')
+                self.assertEqual(ran.rc, 65)
+                self.assertIn('who is neither root nor', ran.err)
+                os.chown(lab.tokens, 0, -1)
+            os.chmod(lab.tokens, 0o644)
+            self.assertEqual(lab.dutd('--check').rc, 0)
+            lab.start()
+
+    def test_dut_token_makes_lines_for_it(self):
+        with TcpLab() as lab:
+            lab.listen()
+            secrets = []
+            for role in SECRETS:
+                ran = lab.dut('token', 'new', f'made-{role}', role)
+                self.assertEqual(ran.rc, 0)
+                secret, line = ran.out.splitlines()
+                self.assertRegex(secret, '^dut_[a-z2-7]{32}$')
+                self.assertEqual(line + '\n', line_of(f'made-{role}', role, secret))
+                with open(lab.tokens, 'a', encoding='utf-8') as file:
+                    file.write(line + '\n')
+                secrets.append((role, secret))
+            lab.start()
+            for role, secret in secrets:
+                you = lab.tcp('GET', '/status', secret=secret).json['you']
+                self.assertEqual((you['name'], you['role']), (f'token:made-{role}', role))
+            for words, text in ((('new', 'a b', 'use'), 'is no name'),
+                                (('new', 'x\x1b', 'use'), "'x\\e' is no name"),
+                                (('new', 'ci', 'root'), 'is no role'),
+                                (('old', 'ci', 'use'), 'is not new'), (('new', 'ci'), 'too few')):
+                ran = lab.dut('token', *words)
+                self.assertEqual((ran.rc, ran.out), (64, ''), words)
+                self.assertIn(text, ran.err)
+
+
+if __name__ == '__main__':
+    unittest.main()
