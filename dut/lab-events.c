@@ -22,7 +22,7 @@
 /* A stream on which nothing happens says so: what is between us might cut it off otherwise. */
 static const uint64_t HEARTBEAT_US = UINT64_C(15) * 1000000;
 
-/* While a board is not at rest, a look that nobody asked for: time alone makes it BORKED. */
+/* While a board is being switched off, a look that nobody asked for: time alone makes it BORKED. */
 static const uint64_t LOOK_US = 1000000;
 
 struct kept {
@@ -125,11 +125,11 @@ void lab_event(struct daemon *daemon, const char *type, const char *dut, uint64_
 
 /* ---- states ---- */
 
+/* Whether its state stays as long as nothing happens. */
 static bool look_at_board(struct daemon *daemon, struct board *board)
 {
 	enum dut_state state = board_state(board);
 	const struct job *job = board->job;
-	bool at_rest = state == DUT_IDLE || state == DUT_RETIRED || state == DUT_WAIT_FOR_CONFIG;
 
 	if (!board->state_is_told || state != board->told_state)
 		lab_event(
@@ -138,7 +138,7 @@ static bool look_at_board(struct daemon *daemon, struct board *board)
 				  board->state_is_told ? dut_state_name(board->told_state) : NULL));
 	board->state_is_told = true;
 	board->told_state = state;
-	return at_rest;
+	return !board->off.pending;
 }
 
 static void look_at_all(struct lab_events *events)

@@ -357,8 +357,8 @@ console_patterns: {session_end: "all done", job_success: "test ok"}
         with Lab() as lab:
             stall = self.stall_fetching(lab)
             sent = lab.path('boards', 'b1', 'sent.bin')
-            lab.sim('b1', 'at 1ms flood 20000 for 3s\nat 2ms send "\\r\\nLinux\\r\\n"',
-                    options={'sent': sent})
+            lab.sim('b1', 'at 1ms flood 20000 for 3s\nat 2ms send "\\r\\nLinux\\r\\n"\n'
+                    'at 3500ms send "quiet now"', options={'sent': sent})
             lab.start()
             self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'on'}).status, 200)
             job = lab.submit_ok('console_patterns: {session_end: Linux}', 'b1',
@@ -367,8 +367,9 @@ console_patterns: {session_end: "all done", job_success: "test ok"}
             with lab.stream(f'/jobs/{job}/log', follow=1) as stream:
                 first = stream.read_some()
             # What is in the pipe of both when both are killed is nobody's: let it be silent then.
-            await_true(lambda: len(whole_console(self, lab, 'b1')) == os.path.getsize(sent) > 59000,
+            await_true(lambda: whole_console(self, lab, 'b1').endswith(b'quiet now'),
                        'all that the board had to say')
+            self.assertGreater(os.path.getsize(sent), 59000)
             pid = lab.executor_pid('b1')
             lab.kill_daemon()
             processes.kill(pid, signal.SIGKILL)

@@ -4,9 +4,11 @@
 import http.client
 import json
 import os
+import select
+import signal
 import unittest
 
-from tests.support.harness import Lab, UnixConnection, await_true
+from tests.support.harness import Answer, Lab, UnixConnection, await_true
 
 BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\n'
 SHORT = 'console_patterns: {session_end: Linux}\n'
@@ -47,26 +49,36 @@ class Refusals(unittest.TestCase):
     def test_power_operations_that_wait(self):
         """Whoever fills the queue does not keep the board from going off."""
         with Lab() as lab:
-            lab.sim('b1', 'delay on 1s\ndelay off 100ms\n' + BOOT)
+            lab.sim('b1', BOOT)
             lab.start()
+            self.assertEqual(lab.api('PUT', '/dut/b1/power', {'state': 'off'}).status, 200)
+            board, = (pid for pid, line in lab.processes().items() if line.startswith('dut-sim '))
 
-            def ask(state):
-                connection = UnixConnection(lab.socket, 60)
-                connection.request('PUT', '/api/v1/dut/b1/power', json.dumps({'state': state}))
-                return connection
+            def ask(state, number, refused, why):
+                """So many at once, of which so many are refused; the others, which wait."""
+                waiting = []
+                for _ in range(number):
+                    connection = UnixConnection(lab.socket, 60)
+                    connection.request('PUT', '/api/v1/dut/b1/power', json.dumps({'state': state}))
+                    waiting.append(connection)
+                for _ in range(refused):
+                    answered = select.select([each.sock for each in waiting], [], [], 60)[0]
+                    connection = next(each for each in waiting if each.sock in answered)
+                    waiting.remove(connection)
+                    self.refused(Answer(connection.getresponse()), 429, why)
+                    connection.close()
+                return waiting
             # One is under way, eight wait behind it.
-            begun = [ask('on')]
-            await_true(lambda: [entry for entry in lab.record('b1') if entry['event'] == 'start'],
-                       'the first one to begin')
-            begun += [ask('on') for _ in range(8)]
-            refused = lab.api('PUT', '/dut/b1/power', {'state': 'on'})
-            self.refused(refused, 429, 'b1: 8 power operations wait already')
-            off = [ask('off') for _ in range(4)]
-            self.refused(lab.api('PUT', '/dut/b1/power', {'state': 'off'}), 429,
-                         'b1: 12 power operations wait already')
+            os.kill(board, signal.SIGSTOP)
+            begun = ask('on', 1, 0, '')
+            for _ in range(2):  # it is begun from the loop, and that has gone around then
+                self.assertEqual(lab.api('GET', '/dut/b1/power').status, 200)
+            begun += ask('on', 10, 2, 'b1: 8 power operations wait already')
+            begun += ask('off', 5, 1, 'b1: 12 power operations wait already')
             # What is known is told at once.
             self.assertEqual(lab.api('GET', '/dut/b1/power').status, 200)
-            for connection in begun + off:
+            os.kill(board, signal.SIGCONT)
+            for connection in begun:
                 self.assertEqual(connection.getresponse().status, 200)
                 connection.close()
             self.assertEqual(lab.board_state('b1')['power']['state'], 'OFF')
