@@ -34,13 +34,8 @@ void board_name_done(struct board_name *name)
 	free(name->board);
 }
 
-char *board_name_path(const struct board_name *name, const char *offset)
+char *board_name_path(const struct board_name *name)
 {
-	if (offset && name->console)
-		return client_path("/dut/%s/console?offset=%s&name=%s", name->board, offset,
-				   name->console);
-	if (offset)
-		return client_path("/dut/%s/console?offset=%s", name->board, offset);
 	if (name->console)
 		return client_path("/dut/%s/console?name=%s", name->board, name->console);
 	return client_path("/dut/%s/console", name->board);

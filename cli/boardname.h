@@ -13,6 +13,5 @@ struct board_name {
 bool board_name_read(struct board_name *name, const char *word, int *ret_exit);
 void board_name_done(struct board_name *name);
 
-/* The path of its console in the API, from an offset on (NULL: live); the caller frees it. NULL
- * when memory ran out. */
-char *board_name_path(const struct board_name *name, const char *offset);
+/* The path of its console in the API; the caller frees it. NULL when memory ran out. */
+char *board_name_path(const struct board_name *name);

@@ -10,10 +10,13 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "cli/feed.h"
 #include "cli/lines.h"
 #include "cli/mingle.h"
+#include "cli/order.h"
 #include "cli/output.h"
 #include "cli/question.h"
+#include "cli/replay.h"
 #include "cli/view.h"
 #include "cli/waiter.h"
 
@@ -27,8 +30,10 @@ struct follow {
 	const struct follow_request *request;
 	struct output *out, *messages; /* stdout and stderr */
 	struct mingle *mingle;
-	struct transfer *log, *events, *cancel;
+	struct feed *log, *events;
+	struct order *cancel, *unbind;
 	struct lines *lines; /* of the events */
+	struct replay replay;
 	struct waiter *waiter;
 	struct question *question;
 	sd_event_source *grace;
@@ -60,6 +65,11 @@ static void tell(struct follow *follow, const char *format, ...)
 	(void)mingle_message(follow->mingle, line, NULL);
 }
 
+static void tell_of_daemon(struct session *session, const char *text)
+{
+	tell(session->data, "%s", text);
+}
+
 static void stop(struct follow *follow, int code)
 {
 	session_stop(follow->session, code);
@@ -85,8 +95,9 @@ static void lost(struct follow *follow, struct answer *answer)
 	follow->lost = true;
 	code = session_refused(answer);
 	if (answer->r < 0)
-		say("job %s goes on without us, as far as can be known; 'dut wait %s' follows it "
-		    "to its end, 'dut log %s' shows it",
+		say("job %s goes on without us, and is cancelled when it was bound to us and dutd "
+		    "has missed us for timeouts.client; 'dut wait %s' follows it to its end, 'dut "
+		    "log %s' shows it",
 		    id, id, id);
 	answer_done(answer);
 	stop(follow, code);
@@ -178,9 +189,9 @@ static void on_log_space(void *data)
 	struct follow *follow = data;
 
 	if (follow->log)
-		transfer_resume(follow->log);
+		feed_resume(follow->log);
 	if (follow->request->json && follow->events)
-		transfer_resume(follow->events);
+		feed_resume(follow->events);
 	check(follow);
 }
 
@@ -189,18 +200,18 @@ static void on_message_space(void *data)
 	struct follow *follow = data;
 
 	if (!follow->request->json && follow->events)
-		transfer_resume(follow->events);
+		feed_resume(follow->events);
 	check(follow);
 }
 
-static void on_log_bytes(struct transfer *transfer, const char *bytes, size_t length, void *data)
+static void on_log_bytes(const char *bytes, size_t length, void *data)
 {
 	struct follow *follow = data;
 
 	if (mingle_console(follow->mingle, bytes, length, NULL) < 0)
 		stop_oom(follow);
 	if (output_is_full(follow->out))
-		transfer_pause(transfer);
+		feed_pause(follow->log);
 }
 
 static void on_event(const char *line, size_t length, void *data)
@@ -211,6 +222,10 @@ static void on_event(const char *line, size_t length, void *data)
 
 	if (!json_is_object(event)) {
 		tell(follow, "the daemon sent an event that cannot be read");
+		json_decref(event);
+		return;
+	}
+	if (!replay_is_new(&follow->replay, event, line, length)) {
 		json_decref(event);
 		return;
 	}
@@ -231,72 +246,104 @@ static void on_event(const char *line, size_t length, void *data)
 	}
 }
 
-static void on_event_bytes(struct transfer *transfer, const char *bytes, size_t length, void *data)
+/* They come from the first one again. */
+static void on_events_begin(uint64_t missing, void *data)
+{
+	struct follow *follow = data;
+
+	(void)missing;
+	lines_reset(follow->lines);
+}
+
+static void on_event_bytes(const char *bytes, size_t length, void *data)
 {
 	struct follow *follow = data;
 
 	if (lines_add(follow->lines, bytes, length, on_event, follow) < 0)
 		stop_oom(follow);
 	if (output_is_full(follow->request->json ? follow->out : follow->messages))
-		transfer_pause(transfer);
+		feed_pause(follow->events);
 }
 
-static void on_stream_done(struct transfer *transfer, struct answer *answer, void *data)
+static void end_stream(struct follow *follow, struct answer *answer, const char *what)
 {
-	struct follow *follow = data;
-	bool is_log = transfer == follow->log;
-
-	if (is_log)
-		follow->log = transfer_free(transfer);
-	else
-		follow->events = transfer_free(transfer);
 	if (answer->r < 0) {
 		lost(follow, answer);
 		return;
 	}
 	if (!answer_is_good(answer))
-		tell(follow, "no %s of job %s: HTTP status %u%s%s", is_log ? "log" : "events",
-		     follow->request->id, answer->status, answer->reason ? ": " : "",
+		tell(follow, "no %s of job %s: HTTP status %u%s%s", what, follow->request->id,
+		     answer->status, answer->reason ? ": " : "",
 		     answer->reason ? answer->reason : "");
 	answer_done(answer);
 	check(follow);
 }
 
-static int start_streams(struct follow *follow, struct error *err)
+static void on_log_end(struct answer *answer, void *data)
 {
-	free_ char *log_path = client_path("/jobs/%s/log?follow=1", follow->request->id);
-	free_ char *events_path = client_path("/jobs/%s/events?follow=1", follow->request->id);
-	struct client_request request = {
-		.method = "GET",
-		.path = log_path,
+	struct follow *follow = data;
+
+	follow->log = feed_free(follow->log);
+	end_stream(follow, answer, "log");
+}
+
+static void on_events_end(struct answer *answer, void *data)
+{
+	struct follow *follow = data;
+
+	follow->events = feed_free(follow->events);
+	end_stream(follow, answer, "events");
+}
+
+/* Console bytes are no JSON: they are among the results then. */
+static int start_log(struct follow *follow, struct error *err)
+{
+	free_ char *path = client_path("/jobs/%s/log?follow=1", follow->request->id);
+	const struct feed_config config = {
+		.session = follow->session,
+		.path = path,
+		.has_offsets = true,
 		.on_bytes = on_log_bytes,
-		.on_done = on_stream_done,
+		.on_end = on_log_end,
 		.data = follow,
 	};
-	int r;
 
-	if (!log_path || !events_path)
-		return error_oom(err);
-	/* Console bytes are no JSON: they are among the results. */
-	if (!follow->request->json) {
-		r = client_start(&follow->log, follow->session->client, &request, err);
-		if (r < 0)
-			return r;
-	}
-	request.path = events_path;
-	request.on_bytes = on_event_bytes;
-	return client_start(&follow->events, follow->session->client, &request, err);
+	return path ? feed_new(&follow->log, &config, err) : error_oom(err);
+}
+
+static int start_events(struct follow *follow, struct error *err)
+{
+	const struct follow_request *request = follow->request;
+	free_ char *path = request->token ? client_path("/jobs/%s/events?follow=1&bind=%s",
+							request->id, request->token)
+					  : client_path("/jobs/%s/events?follow=1", request->id);
+	const struct feed_config config = {
+		.session = follow->session,
+		.path = path,
+		.on_begin = on_events_begin,
+		.on_bytes = on_event_bytes,
+		.on_end = on_events_end,
+		.data = follow,
+	};
+
+	return path ? feed_new(&follow->events, &config, err) : error_oom(err);
+}
+
+static int start_streams(struct follow *follow, struct error *err)
+{
+	int r = follow->request->json ? 0 : start_log(follow, err);
+
+	return r < 0 ? r : start_events(follow, err);
 }
 
 /* ---- cancel ---- */
 
-static void on_cancel_done(struct transfer *transfer, struct answer *answer, void *data)
+static void on_cancel_done(struct answer *answer, void *data)
 {
 	struct follow *follow = data;
 	const char *text = json_string_value(json_object_get(answer->json, "error"));
 
-	(void)transfer;
-	follow->cancel = transfer_free(follow->cancel);
+	follow->cancel = order_free(follow->cancel);
 	if (answer->r < 0) {
 		lost(follow, answer);
 		return;
@@ -311,23 +358,58 @@ static void on_cancel_done(struct transfer *transfer, struct answer *answer, voi
 static void cancel(struct follow *follow, const char *why)
 {
 	free_ char *path = client_path("/jobs/%s/cancel", follow->request->id);
-	json_t *body = json_pack("{s:s}", "why", why);
-	const struct client_request request = {
+	json_auto_t *body = json_pack("{s:s}", "why", why);
+	const struct order_config config = {
+		.session = follow->session,
 		.method = "POST",
 		.path = path,
 		.body = body,
-		.timeout_s = CLIENT_ANSWER_TIMEOUT_S,
-		.on_done = on_cancel_done,
+		.on_answer = on_cancel_done,
 		.data = follow,
 	};
 	struct error err;
 
 	follow->cancelled = true;
-	if (!path || !body ||
-	    client_start(&follow->cancel, follow->session->client, &request, &err) < 0)
+	if (!body || order_new(&follow->cancel, &config, &err) < 0)
 		stop_oom(follow);
-	json_decref(body);
 	check(follow);
+}
+
+/* ---- leaving it alone ---- */
+
+static void on_unbound(struct answer *answer, void *data)
+{
+	struct follow *follow = data;
+	const char *id = follow->request->id;
+
+	follow->unbind = order_free(follow->unbind);
+	if (answer_is_good(answer))
+		stop(follow, say_exit(EXIT_INTERRUPTED,
+				      "job %s goes on; 'dut wait %s' follows it to its end, 'dut "
+				      "cancel %s' ends it",
+				      id, id, id));
+	else if (answer->r >= 0 && answer->status == 409)
+		tell(follow, "job %s ends just now", id); /* the waiter knows */
+	else
+		stop(follow, session_refused(answer));
+	answer_done(answer);
+}
+
+/* It is bound to us: who leaves has to say that it may go on. */
+static void leave(struct follow *follow)
+{
+	free_ char *path = client_path("/jobs/%s/binding", follow->request->id);
+	const struct order_config config = {
+		.session = follow->session,
+		.method = "DELETE",
+		.path = path,
+		.on_answer = on_unbound,
+		.data = follow,
+	};
+	struct error err;
+
+	if (!follow->unbind && order_new(&follow->unbind, &config, &err) < 0)
+		stop_oom(follow);
 }
 
 /* ---- signals ---- */
@@ -344,16 +426,12 @@ static void end_question(struct follow *follow)
 static void on_answer(int letter, void *data)
 {
 	struct follow *follow = data;
-	const char *id = follow->request->id;
 
 	end_question(follow);
 	if (letter == 'c' || letter == 'y')
 		cancel(follow, "Ctrl-C");
 	else if (letter == 'l')
-		stop(follow, say_exit(EXIT_INTERRUPTED,
-				      "job %s goes on; 'dut wait %s' follows it to its end, 'dut "
-				      "cancel %s' ends it",
-				      id, id, id));
+		leave(follow);
 }
 
 /* Without a terminal to ask on, the answer is: cancel. */
@@ -421,6 +499,7 @@ static int begin(struct follow *follow, struct error *err)
 		return r;
 	output_on_space(follow->out, on_log_space, follow);
 	output_on_space(follow->messages, on_message_space, follow);
+	follow->session->tell = tell_of_daemon;
 	tell(follow, "job %s%s%s", follow->request->id, follow->request->dut ? " on " : "",
 	     follow->request->dut ? follow->request->dut : "");
 	return start_streams(follow, err);
@@ -430,9 +509,12 @@ static void done(struct follow *follow)
 {
 	follow->session->on_signal = NULL;
 	(void)sd_event_source_disable_unref(follow->grace);
-	(void)transfer_free(follow->log);
-	(void)transfer_free(follow->events);
-	(void)transfer_free(follow->cancel);
+	follow->session->tell = NULL;
+	(void)feed_free(follow->log);
+	(void)feed_free(follow->events);
+	(void)order_free(follow->cancel);
+	(void)order_free(follow->unbind);
+	replay_done(&follow->replay);
 	(void)waiter_free(follow->waiter);
 	(void)question_free(follow->question);
 	(void)lines_free(follow->lines);

@@ -31,6 +31,12 @@ struct lines *lines_free(struct lines *lines)
 	return NULL;
 }
 
+void lines_reset(struct lines *lines)
+{
+	lines->length = 0;
+	lines->skipping = false;
+}
+
 static int keep(struct lines *lines, const char *bytes, size_t length)
 {
 	if (lines->skipping || length > LINES_MAX - lines->length) {

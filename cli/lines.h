@@ -16,6 +16,9 @@ int lines_new(struct lines **ret, struct error *err);
 struct lines *lines_free(struct lines *lines);
 CLEANUP_DEFINE(struct lines *, lines_free)
 
+/* What comes next is the beginning of a line. */
+void lines_reset(struct lines *lines);
+
 /*
  * Runs on_line for each line that is complete now, without its line feed; empty lines are left out,
  * and so is what has no end yet. The bytes are valid during the call. -ENOMEM.

@@ -5,6 +5,7 @@
 #include "cli/boardname.h"
 #include "cli/options.h"
 #include "cli/pump.h"
+#include "cli/retry.h"
 #include "cli/verbs.h"
 #include "cli/view.h"
 
@@ -67,24 +68,29 @@ static int log_board(struct session *session, const struct board_name *name, boo
 		return code;
 	if (request.end == 0)
 		return 0;
-	request.path = board_name_path(name, CONSOLE_PAST);
+	request.path = board_name_path(name);
+	request.from = CONSOLE_PAST;
 	return pump_run(session, &request);
 }
 
-static int show_log(struct cli *cli, const char *what, bool follow)
+static int show_log(struct cli *cli, const char *what, bool follow, const char *reconnect)
 {
 	cleanup_(board_name_done) struct board_name name = { 0 };
 	struct session session;
 	char id[VIEW_ID_SIZE];
 	bool is_job = view_read_id(id, what);
+	uint64_t limit_us;
 	int code;
 
 	if (cli->json)
 		return say_exit(EXIT_USAGE, "log: a log is bytes, there is no --json of it");
 	if (!is_job && !board_name_read(&name, what, &code))
 		return code;
+	if (!retry_read_limit(&limit_us, "log", reconnect))
+		return EXIT_USAGE;
 	if (!session_open(&session, cli, &code))
 		return code;
+	session.reconnect_us = limit_us;
 	code = is_job ? log_job(&session, id, follow) : log_board(&session, &name, follow);
 	session_done(&session);
 	return code;
@@ -92,9 +98,12 @@ static int show_log(struct cli *cli, const char *what, bool follow)
 
 static int log_verb(struct cli *cli, int argc, char **argv)
 {
+	const char *reconnect = NULL;
 	bool follow = false;
 	const struct option options[] = {
 		{ "follow", NULL, OPTION_FLAG, &follow, "goes on with what comes" },
+		{ "reconnect", "D", OPTION_TEXT, &reconnect,
+		  "how long a daemon that went away is waited for (10m)" },
 		{ "boot", "N", OPTION_NOT_YET_VALUE, NULL, NULL },
 		{ "timestamps", NULL, OPTION_NOT_YET, NULL, NULL },
 		{ "since", "D", OPTION_NOT_YET_VALUE, NULL, NULL },
@@ -106,7 +115,7 @@ static int log_verb(struct cli *cli, int argc, char **argv)
 
 	if (options_parse(&verb_log, options, cli, 0, 1, &operands, argc, argv, &code)) {
 		what = options_board(cli, &operands);
-		code = what ? show_log(cli, what, follow) : EXIT_USAGE;
+		code = what ? show_log(cli, what, follow, reconnect) : EXIT_USAGE;
 	}
 	option_list_done(&operands);
 	return code;

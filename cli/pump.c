@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/pump.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "cli/feed.h"
 #include "cli/output.h"
 
 struct pump {
 	struct session *session;
 	const struct pump_request *request;
-	struct transfer *transfer;
+	struct feed *feed;
 	struct output *output;
-	uint64_t at; /* console offset of the next byte */
 	bool ended;
 	int exit; /* when ended */
 };
@@ -41,8 +42,8 @@ static void check(struct pump *pump)
 	}
 	if (pump->ended && output_is_done(pump->output))
 		session_stop(pump->session, pump->exit);
-	else if (pump->transfer && !pump->ended && !output_is_full(pump->output))
-		transfer_resume(pump->transfer);
+	else if (pump->feed && !pump->ended && !output_is_full(pump->output))
+		feed_resume(pump->feed);
 }
 
 static void on_space(void *data)
@@ -50,42 +51,53 @@ static void on_space(void *data)
 	check(data);
 }
 
-static void on_head(struct transfer *transfer, void *data)
+/* Whether nothing is wanted any more from this offset on. */
+static bool is_at_end(const struct pump *pump, uint64_t *ret_at)
+{
+	return !feed_offset(pump->feed, ret_at) || *ret_at >= pump->request->end;
+}
+
+static void on_begin(uint64_t missing, void *data)
 {
 	struct pump *pump = data;
+	uint64_t at;
 
-	if (pump->request->end == UINT64_MAX)
-		return;
-	if (!transfer_console_offset(transfer, &pump->at) || pump->at >= pump->request->end)
+	if (missing > 0)
+		say("%" PRIu64 " bytes of the %s are missing here: they are not kept any more",
+		    missing, pump->request->what);
+	if (pump->request->end != UINT64_MAX && is_at_end(pump, &at))
 		end(pump, 0);
 	check(pump);
 }
 
-static void on_bytes(struct transfer *transfer, const char *bytes, size_t length, void *data)
+static void on_bytes(const char *bytes, size_t length, void *data)
 {
 	struct pump *pump = data;
+	bool over = false;
 	struct error err;
+	uint64_t at;
 
 	if (pump->ended)
 		return;
-	if (length > pump->request->end - pump->at)
-		length = (size_t)(pump->request->end - pump->at);
+	if (pump->request->end != UINT64_MAX && is_at_end(pump, &at)) {
+		length -= at - pump->request->end < length ? (size_t)(at - pump->request->end)
+							   : length;
+		over = true;
+	}
 	if (output_write(pump->output, bytes, length, &err) < 0)
 		end(pump, say_exit(EXIT_INTERNAL, "%s", err.text));
-	pump->at += length;
-	if (pump->at >= pump->request->end)
+	if (over)
 		end(pump, 0);
 	if (output_is_full(pump->output))
-		transfer_pause(transfer);
+		feed_pause(pump->feed);
 	check(pump);
 }
 
-static void on_done(struct transfer *transfer, struct answer *answer, void *data)
+static void on_end(struct answer *answer, void *data)
 {
 	struct pump *pump = data;
 	int code = pump->request->ended_exit;
 
-	(void)transfer;
 	if (pump->ended)
 		code = pump->exit;
 	else if (!answer_is_good(answer))
@@ -107,23 +119,25 @@ static void on_signal(struct session *session, int signal)
 
 static int start(struct pump *pump, struct error *err)
 {
-	const struct client_request request = {
-		.method = "GET",
+	const struct feed_config config = {
+		.session = pump->session,
 		.path = pump->request->path,
-		.on_head = on_head,
+		.from = pump->request->from,
+		.has_offsets = true,
+		.on_begin = on_begin,
 		.on_bytes = on_bytes,
-		.on_done = on_done,
+		.on_end = on_end,
 		.data = pump,
 	};
 	int r;
 
-	if (!request.path)
+	if (!config.path)
 		return error_oom(err);
 	r = output_new(&pump->output, pump->session->loop, STDOUT_FILENO, err);
 	if (r < 0)
 		return r;
 	output_on_space(pump->output, on_space, pump);
-	return client_start(&pump->transfer, pump->session->client, &request, err);
+	return feed_new(&pump->feed, &config, err);
 }
 
 int pump_run(struct session *session, const struct pump_request *request)
@@ -138,7 +152,7 @@ int pump_run(struct session *session, const struct pump_request *request)
 		code = say_exit(EXIT_INTERNAL, "%s", err.text);
 	else
 		code = session_run(session);
-	pump.transfer = transfer_free(pump.transfer);
+	pump.feed = feed_free(pump.feed);
 	pump.output = output_free(pump.output);
 	session->on_signal = NULL;
 	free(request->path);

@@ -5,10 +5,12 @@
 
 #include "cli/session.h"
 
-/* A stream of the daemon, raw to stdout, at the pace of its reader. */
+/* A console's bytes, raw from the daemon to stdout, at the pace of its reader, and on where they
+ * broke off when the daemon went away and came back. */
 
 struct pump_request {
-	char *path;	      /* from client_path(); freed. NULL: memory ran out */
+	char *path;	      /* from client_path(), without an offset; freed. NULL: no memory */
+	const char *from;     /* the first offset, or NULL */
 	uint64_t end;	      /* stop at this console offset; UINT64_MAX: at the stream's end */
 	int ended_exit;	      /* when the stream ends by itself: 0, or EXIT_UNREACHABLE (said) */
 	int interrupted_exit; /* on INT, TERM and HUP */

@@ -10,6 +10,7 @@
 #include "base/archive.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "cli/feed.h"
 #include "cli/options.h"
 #include "cli/verbs.h"
 #include "cli/view.h"
@@ -28,23 +29,30 @@ struct fetch {
 	struct error err;
 };
 
-static void on_bytes(struct transfer *transfer, const char *bytes, size_t length, void *data)
+/* Also after a connection that broke: it is packed anew then. */
+static void on_begin(uint64_t missing, void *data)
 {
 	struct fetch *fetch = data;
 
-	(void)transfer;
-	if (fetch->r < 0)
-		return;
-	fetch->r = file_write_all(fetch->fd, bytes, length, &fetch->err);
+	(void)missing;
+	if (fetch->r >= 0 && (ftruncate(fetch->fd, 0) < 0 || lseek(fetch->fd, 0, SEEK_SET) < 0))
+		fetch->r = error_errno(&fetch->err, "temporary file");
+}
+
+static void on_bytes(const char *bytes, size_t length, void *data)
+{
+	struct fetch *fetch = data;
+
+	if (fetch->r >= 0)
+		fetch->r = file_write_all(fetch->fd, bytes, length, &fetch->err);
 	if (fetch->r < 0)
 		session_stop(fetch->session, EXIT_LAB);
 }
 
-static void on_done(struct transfer *transfer, struct answer *answer, void *data)
+static void on_end(struct answer *answer, void *data)
 {
 	struct fetch *fetch = data;
 
-	(void)transfer;
 	session_stop(fetch->session, answer_is_good(answer) ? 0 : session_refused(answer));
 	answer_done(answer);
 }
@@ -53,17 +61,18 @@ static void on_done(struct transfer *transfer, struct answer *answer, void *data
 static int download(struct session *session, const char *id, int fd)
 {
 	struct fetch fetch = { .session = session, .fd = fd };
-	cleanup_(transfer_freep) struct transfer *transfer = NULL;
+	cleanup_(feed_freep) struct feed *feed = NULL;
 	free_ char *path = client_path("/jobs/%s/results", id);
-	const struct client_request request = {
-		.method = "GET",
+	const struct feed_config config = {
+		.session = session,
 		.path = path,
+		.on_begin = on_begin,
 		.on_bytes = on_bytes,
-		.on_done = on_done,
+		.on_end = on_end,
 		.data = &fetch,
 	};
 	struct error err;
-	int r = path ? client_start(&transfer, session->client, &request, &err) : error_oom(&err);
+	int r = path ? feed_new(&feed, &config, &err) : error_oom(&err);
 	int code;
 
 	if (r < 0)

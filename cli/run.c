@@ -10,6 +10,7 @@
 #include "cli/follow.h"
 #include "cli/jobfile.h"
 #include "cli/results.h"
+#include "cli/retry.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
 #include "cli/view.h"
@@ -18,7 +19,7 @@ struct run {
 	struct cli *cli;
 	struct jobfile jobfile;
 	struct bucket bucket;
-	const char *name, *output, *ok;
+	const char *name, *output, *ok, *reconnect;
 	bool detach;
 	unsigned ok_mask;
 	const char *dut; /* of the submission: --dut, or DUT_BOARD for a job without a target */
@@ -92,6 +93,7 @@ static int submit_and_follow(struct run *run, struct session *session)
 			  &(const struct follow_request){
 				  .id = submission.id,
 				  .dut = submission.dut,
+				  .token = submission.token,
 				  .json = run->cli->json,
 				  .cancel_now = submission.interrupted,
 			  },
@@ -105,9 +107,12 @@ static int submit_and_follow(struct run *run, struct session *session)
 static int check_and_run(struct run *run, const char *path)
 {
 	struct session session;
+	uint64_t reconnect_us;
 	struct error err;
 	int code;
 
+	if (!retry_read_limit(&reconnect_us, "run", run->reconnect))
+		return EXIT_USAGE;
 	if (run->ok && exit_parse_ok(&run->ok_mask, run->ok, &err) < 0)
 		return say_exit(EXIT_USAGE, "run: %s", err.text);
 	if (run->detach && run->output)
@@ -124,6 +129,7 @@ static int check_and_run(struct run *run, const char *path)
 		code = bucket_pack(&run->bucket);
 	if (code != 0 || !session_open(&session, run->cli, &code))
 		return code;
+	session.reconnect_us = reconnect_us;
 	code = submit_and_follow(run, &session);
 	session_done(&session);
 	return code;
@@ -142,7 +148,8 @@ static int run_verb(struct cli *cli, int argc, char **argv)
 		{ "detach", NULL, OPTION_FLAG, &run.detach, "prints the job's id and leaves" },
 		{ "priority", "N", OPTION_NOT_YET_VALUE, NULL, NULL },
 		{ "wait", "D", OPTION_NOT_YET_VALUE, NULL, NULL },
-		{ "reconnect", "D", OPTION_NOT_YET_VALUE, NULL, NULL },
+		{ "reconnect", "D", OPTION_TEXT, &run.reconnect,
+		  "how long a daemon that went away is waited for (10m)" },
 		{ 0 },
 	};
 	struct option_list operands = { 0 };

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 
 #include "base/attr.h"
+#include "base/clock.h"
 #include "cli/session.h"
 
 static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
@@ -100,6 +104,44 @@ void session_stop(struct session *session, int exit)
 	session->exit = exit;
 }
 
+/* ---- a daemon that comes and goes ---- */
+
+static void tell(struct session *session, const char *format, ...) printf_(2, 3);
+
+static void tell(struct session *session, const char *format, ...)
+{
+	char text[512];
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	if (session->tell)
+		session->tell(session, text);
+	else
+		say("%s", text);
+}
+
+void session_found(struct session *session)
+{
+	session->reached = true;
+	if (session->away_us)
+		tell(session, "the daemon is back after %.1f s",
+		     (double)(clock_now_us() - session->away_us) / 1e6);
+	session->away_us = 0;
+}
+
+void session_lost(struct session *session, const struct answer *answer)
+{
+	const char *why = answer->r < 0 ? answer->err.text : answer->reason;
+
+	if (session->away_us)
+		return;
+	session->away_us = clock_now_us();
+	tell(session, "%s; trying again for %" PRIu64 " s", why ? why : "the daemon is busy",
+	     session->reconnect_us / 1000000);
+}
+
 /* ---- answers ---- */
 
 static int exit_from_transport(int r)
@@ -191,6 +233,8 @@ bool session_ask(struct session *session, const char *method, char *path, const 
 		return false;
 	}
 	*ret_exit = session_run(session);
+	if (*ret_exit == 0 && question.answer.r >= 0)
+		session_found(session);
 	if (*ret_exit == 0 && answer_is_good(&question.answer) &&
 	    json_is_object(question.answer.json))
 		*ret = json_incref(question.answer.json);

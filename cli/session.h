@@ -19,6 +19,13 @@ struct session {
 	/* Runs at each signal. NULL: the loop stops with EXIT_INTERRUPTED. */
 	void (*on_signal)(struct session *session, int signal);
 	void *data; /* for on_signal */
+
+	/* What is said of the daemon: "lost the daemon ...". NULL: say(). */
+	void (*tell)(struct session *session, const char *text);
+	uint64_t reconnect_us; /* how long one that went away is waited for; 0: not at all */
+	uint64_t away_us;      /* since when it is away (CLOCK_BOOTTIME); 0: it is there */
+	bool reached;	       /* there was one */
+
 	bool stopped;
 	int exit;
 };
@@ -31,6 +38,10 @@ void session_done(struct session *session);
  * again. */
 int session_run(struct session *session);
 void session_stop(struct session *session, int exit);
+
+/* The daemon is there; and the connection to it broke, and is tried again. Said once each. */
+void session_found(struct session *session);
+void session_lost(struct session *session, const struct answer *answer);
 
 /*
  * Asks and waits for the answer. path is from client_path() and freed; NULL is memory that ran out.

@@ -7,18 +7,22 @@
 #include <sys/random.h>
 
 #include "base/cleanup.h"
+#include "cli/retry.h"
 
-enum { ID_BYTES = 16 };
+enum { ID_BYTES = (SUBMISSION_TOKEN_SIZE - 1) / 2 };
 
 struct upload {
 	struct session *session;
-	struct transfer *transfer;
+	const struct client_part *parts;
+	struct transfer *transfer; /* NULL: between two tries */
+	struct retry retry;
 	struct answer answer;
 	bool interrupted;
+	bool may_be_taken; /* by a daemon that broke off before it answered */
 };
 
 /* A repeat of a submission with the same id is answered with the first one's job. */
-static int random_id(char text[ID_BYTES * 2 + 1])
+static int random_id(char text[static SUBMISSION_TOKEN_SIZE])
 {
 	unsigned char bytes[ID_BYTES];
 
@@ -43,14 +47,11 @@ static json_t *target_of(const struct submission_request *request)
 }
 
 /* The caller frees it; NULL when something is not UTF-8, or memory ran out. */
-static char *metadata_of(const struct submission_request *request)
+static char *metadata_of(const struct submission_request *request, const char *id)
 {
-	char id[ID_BYTES * 2 + 1];
 	json_t *object;
 	char *text;
 
-	if (random_id(id) < 0)
-		return NULL;
 	object = json_pack("{s:i, s:s?, s:o, s:O, s:s, s:s}", "version", 1, "name", request->name,
 			   "target", target_of(request), "environ", request->jobfile->environ,
 			   "submission_id", id, "on_disconnect",
@@ -66,7 +67,17 @@ static void on_done(struct transfer *transfer, struct answer *answer, void *data
 {
 	struct upload *upload = data;
 
-	(void)transfer;
+	if (answer->r < 0 && transfer_is_sent(transfer))
+		upload->may_be_taken = true;
+	upload->transfer = transfer_free(transfer);
+	/* "Busy" is an answer; only what could not be asked is asked again. */
+	if ((answer->r < 0 || answer->status == 503) && !upload->interrupted &&
+	    retry_later(&upload->retry, answer)) {
+		answer_done(answer);
+		return;
+	}
+	if (answer->r >= 0)
+		retry_good(&upload->retry);
 	upload->answer = *answer;
 	session_stop(upload->session, 0);
 }
@@ -75,15 +86,38 @@ static void on_done(struct transfer *transfer, struct answer *answer, void *data
 static void on_signal(struct session *session, int signal)
 {
 	struct upload *upload = session->data;
+	bool is_sent = upload->transfer && transfer_is_sent(upload->transfer);
 
 	(void)signal;
-	if (!transfer_is_sent(upload->transfer))
+	if (!is_sent && !upload->may_be_taken)
 		session_stop(session, EXIT_INTERRUPTED);
-	else if (upload->interrupted)
+	else if (!is_sent || upload->interrupted)
 		session_stop(session,
 			     say_exit(EXIT_INTERRUPTED,
 				      "the daemon may have taken the job; see 'dut jobs'"));
 	upload->interrupted = true;
+}
+
+static int start(struct upload *upload, struct error *err)
+{
+	const struct client_request post = {
+		.method = "POST",
+		.path = "/jobs",
+		.parts = upload->parts,
+		.on_done = on_done,
+		.data = upload,
+	};
+
+	return client_start(&upload->transfer, upload->session->client, &post, err);
+}
+
+static void again(void *data)
+{
+	struct upload *upload = data;
+	struct error err;
+
+	if (start(upload, &err) < 0)
+		session_stop(upload->session, say_exit(EXIT_INTERNAL, "%s", err.text));
 }
 
 static int send_all(struct upload *upload, const struct submission_request *request,
@@ -97,24 +131,20 @@ static int send_all(struct upload *upload, const struct submission_request *requ
 		  request->bucket->tar_fd },
 		{ 0 },
 	};
-	const struct client_request post = {
-		.method = "POST",
-		.path = "/jobs",
-		.parts = parts,
-		.on_done = on_done,
-		.data = upload,
-	};
 	struct error err;
 	int code;
 
-	if (client_start(&upload->transfer, upload->session->client, &post, &err) < 0)
+	upload->parts = parts;
+	retry_init(&upload->retry, upload->session, again, upload);
+	if (start(upload, &err) < 0)
 		return say_exit(EXIT_INTERNAL, "%s", err.text);
 	upload->session->on_signal = on_signal;
 	upload->session->data = upload;
 	code = session_run(upload->session);
 	upload->session->on_signal = NULL;
-	if (code == 0 && upload->answer.r < 0 && transfer_is_sent(upload->transfer))
+	if (code == 0 && upload->answer.r < 0 && upload->may_be_taken)
 		say("the daemon may have taken the job before that; see 'dut jobs'");
+	retry_done(&upload->retry);
 	upload->transfer = transfer_free(upload->transfer);
 	return code;
 }
@@ -139,10 +169,13 @@ int submit(struct session *session, const struct submission_request *request,
 	   struct submission *ret)
 {
 	struct upload upload = { .session = session };
-	free_ char *metadata = metadata_of(request);
+	free_ char *metadata = NULL;
 	int code;
 
 	*ret = (struct submission){ 0 };
+	if (random_id(ret->token) < 0)
+		return say_exit(EXIT_INTERNAL, "no random numbers can be had");
+	metadata = metadata_of(request, ret->token);
 	if (!metadata)
 		return say_exit(EXIT_USAGE, "run: a name or a tag is not valid UTF-8");
 	code = send_all(&upload, request, metadata);

@@ -19,7 +19,10 @@ struct submission_request {
 	bool detach;	  /* the job goes on when we leave */
 };
 
+enum { SUBMISSION_TOKEN_SIZE = 33 };
+
 struct submission {
+	char token[SUBMISSION_TOKEN_SIZE]; /* its submission_id, which binds the job to us */
 	char id[VIEW_ID_SIZE];
 	char *dut;	  /* or NULL, when that is not known yet */
 	bool interrupted; /* by a signal, when it was too late to stop the submission */

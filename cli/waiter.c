@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "cli/retry.h"
 #include "cli/view.h"
 #include "cli/waiter.h"
 
@@ -23,6 +24,7 @@ struct waiter {
 	waiter_fn on_end;
 	void *data;
 	struct transfer *transfer;
+	struct retry retry;
 	sd_event_source *again; /* armed only after an answer that came too early */
 	uint64_t asked_us;
 };
@@ -36,17 +38,21 @@ static void fail(struct waiter *waiter, int r, const struct error *err)
 	waiter->on_end(NULL, &answer, waiter->data);
 }
 
-static int on_again(sd_event_source *source, uint64_t usec, void *data)
+static void ask_again(void *data)
 {
 	struct waiter *waiter = data;
 	struct error err;
-	int r;
+	int r = ask(waiter, &err);
 
-	(void)source;
-	(void)usec;
-	r = ask(waiter, &err);
 	if (r < 0)
 		fail(waiter, r, &err);
+}
+
+static int on_again(sd_event_source *source, uint64_t usec, void *data)
+{
+	(void)source;
+	(void)usec;
+	ask_again(data);
 	return 0;
 }
 
@@ -58,6 +64,12 @@ static void on_done(struct transfer *transfer, struct answer *answer, void *data
 	int r;
 
 	waiter->transfer = transfer_free(transfer);
+	if (!answer_is_good(answer) && retry_later(&waiter->retry, answer)) {
+		answer_done(answer);
+		return;
+	}
+	if (answer->r >= 0)
+		retry_good(&waiter->retry);
 	if (!answer_is_good(answer) || !json_is_object(answer->json)) {
 		waiter->on_end(NULL, answer, waiter->data);
 		return;
@@ -108,6 +120,7 @@ int waiter_new(struct waiter **ret, struct session *session, const char *id, wai
 	waiter->session = session;
 	waiter->on_end = on_end;
 	waiter->data = data;
+	retry_init(&waiter->retry, session, ask_again, waiter);
 	if (!view_read_id(waiter->id, id))
 		return error_set(err, -EINVAL, "'%.40s' is no id of a job", id);
 	r = sd_event_add_time_relative(session->loop, &waiter->again, CLOCK_BOOTTIME, 0, 1,
@@ -129,6 +142,7 @@ struct waiter *waiter_free(struct waiter *waiter)
 		return NULL;
 	(void)transfer_free(waiter->transfer);
 	(void)sd_event_source_disable_unref(waiter->again);
+	retry_done(&waiter->retry);
 	free(waiter);
 	return NULL;
 }

@@ -57,7 +57,6 @@ class Words(CliCase):
                 (('run', 'job.yml', '--wait', '30m'), '--wait'),
                 (('run', 'job.yml', '--wait=30m'), '--wait'),
                 (('run', 'job.yml', '--priority', '3'), '--priority'),
-                (('run', 'job.yml', '--reconnect', '10m'), '--reconnect'),
                 (('log', '17', '--boot', '-1'), '--boot'),
                 (('log', '17', '--since', '10m'), '--since'),
                 (('log', '17', '--timestamps'), '--timestamps'),
@@ -410,7 +409,7 @@ class Wait(CliCase):
 
     def test_a_daemon_that_goes_away(self):
         FakeJob(self.fake)
-        process = self.start('wait', '17')
+        process = self.start('wait', '17', '--reconnect', '100ms')
         with self.fake.changed:
             self.fake.changed.wait_for(lambda: len(self.fake.requests) >= 2, PATIENCE)
         self.fake.die()

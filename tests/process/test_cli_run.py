@@ -553,6 +553,7 @@ class AtATerminal(RunCase):
         self.assertEqual(terminal.wait(), 130)
         self.assertIn("dut: job 17 goes on; 'dut wait 17' follows it", terminal.text)
         self.assertEqual(self.fake.asked('POST', '/jobs/17/cancel'), [])
+        self.assertEqual(len(self.fake.asked('DELETE', '/jobs/17/binding')), 1)
         self.job.end()
 
     def test_a_second_ctrl_c_cancels(self):
@@ -585,7 +586,7 @@ class AtATerminal(RunCase):
 class DaemonGoesAway(RunCase):
     def test_in_the_middle_of_a_job(self):
         job = FakeJob(self.fake)
-        process = self.start('run', 'job.yml', '--output', 'out')
+        process = self.start('run', 'job.yml', '--output', 'out', '--reconnect', '0')
         job.log.put(b'x')
         self.assertEqual(process.stdout.read(1), b'x')
         self.fake.await_request('GET', '/jobs/17/events')
@@ -593,13 +594,14 @@ class DaemonGoesAway(RunCase):
         ran = self.finish(process)
         self.assertEqual(ran.rc, 69, ran)
         self.assertEqual(ran.err.count(f'dut: lost the daemon at {self.socket}'), 1)
-        self.assertIn("dut: job 17 goes on without us, as far as can be known; 'dut wait 17' "
-                      "follows it to its end, 'dut log 17' shows it\n", ran.err)
+        self.assertIn("dut: job 17 goes on without us, and is cancelled when it was bound to us "
+                      "and dutd has missed us for timeouts.client; 'dut wait 17' follows it to "
+                      "its end, 'dut log 17' shows it\n", ran.err)
         self.assertFalse(os.path.exists(self.path('out')))
 
     def test_after_the_streams_have_ended(self):
         job = FakeJob(self.fake)
-        process = self.start('run', 'job.yml')
+        process = self.start('run', 'job.yml', '--reconnect', '0')
         job.log.end()
         job.events.end()
         self.fake.await_request('GET', '/jobs/17')
@@ -612,8 +614,13 @@ class DaemonGoesAway(RunCase):
         def hang_up(_):
             raise ConnectionAbortedError
         self.fake.on('POST', '/jobs', hang_up)
-        ran = self.dut('run', 'job.yml')
+        ran = self.dut('run', 'job.yml', '--reconnect', '300ms')
         self.assertEqual(ran.rc, 69, ran)
+        # It was one submission all the time.
+        metadata = [json.loads(request.form()['metadata'])
+                    for request in self.fake.asked('POST', '/jobs')]
+        self.assertGreater(len(metadata), 1)
+        self.assertTrue(all(again == metadata[0] for again in metadata))
         self.assertIn("dut: the daemon may have taken the job before that; see 'dut jobs'\n",
                       ran.err)
 

@@ -178,7 +178,7 @@ class Log(CliCase):
 
     def test_a_daemon_that_dies_in_the_middle(self):
         self.fake.on('GET', '/jobs/17/log', Answer(Pieces(b'half')))
-        process = self.start('log', '17', '--follow')
+        process = self.start('log', '17', '--follow', '--reconnect', '0')
         self.assertEqual(process.stdout.read(4), b'half')
         self.fake.die()
         ran = self.finish(process)

@@ -3,6 +3,8 @@
 
 import json
 import os
+import random
+import signal
 import threading
 import time
 import unittest
@@ -239,6 +241,245 @@ class Bound(unittest.TestCase):
             self.assertIsNone(lab.get(f'/jobs/{job}')['cancel'])
             stream.close()
             self.assert_lost(lab, job)
+
+
+def talker(lines, pause_ms):
+    """A script that says the same lines at the same times in every run."""
+    text = BOOT
+    for number in range(lines):
+        text += f'at {30 + number * pause_ms}ms send "line {number} of {lines}\\r\\n"\n'
+    return text + f'at {40 + lines * pause_ms}ms send "test ok\\r\\nall done\\r\\n"\n'
+
+
+class ComesBack(unittest.TestCase):
+    """dutd is killed, and comes back: whoever looked on goes on where it broke off."""
+
+    def write_job(self, lab, text=JOB):
+        lab.write('job.yml', text)
+        return 'job.yml'
+
+    def kill_and_start(self, lab, chance, times):
+        """At random moments; some of them just after the last start."""
+        for _ in range(times):
+            threading.Event().wait(chance.uniform(0.0, 0.4))
+            lab.kill_daemon()
+            threading.Event().wait(chance.choice((0.0, 0.0, 0.2)))
+            lab.start()
+
+    def test_a_run_does_not_notice(self):
+        seed = random.SystemRandom().randrange(1 << 32)
+        with self.subTest(seed=seed), Lab() as lab:
+            chance = random.Random(seed)
+            script = talker(200, 10)
+            for board in ('b1', 'b2'):
+                lab.sim(board, script, options={'sent': lab.path('boards', board, 'sent.bin')})
+            lab.start()
+            job = self.write_job(lab)
+            undisturbed = lab.dut('run', job, '--dut', 'b1')
+            self.assertEqual(undisturbed.rc, 0, undisturbed)
+            plain = lab.spawn_dut('run', job, '--dut', 'b1')
+            events = lab.spawn_dut('run', job, '--dut', 'b2', '--json')
+            lab.await_board('b1', 'RUNNING')
+            lab.await_board('b2', 'RUNNING')
+            self.kill_and_start(lab, chance, 5)
+            out, err = plain.communicate(timeout=PATIENCE)
+            self.assertEqual(plain.returncode, 0, err)
+            self.assertEqual(out, undisturbed.raw)
+            with open(lab.path('boards', 'b1', 'sent.bin'), 'rb') as file:
+                self.assertTrue(file.read().endswith(out))
+            # Each event once, in order; then the job.
+            out, err = events.communicate(timeout=PATIENCE)
+            self.assertEqual(events.returncode, 0, err)
+            lines = [json.loads(line) for line in out.splitlines()]
+            self.assertEqual([line['seq'] for line in lines[:-1]], list(range(len(lines) - 1)))
+            self.assertEqual(lines[-1]['status'], 'PASS')
+
+    def test_a_run_exits_as_its_job_does(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT + 'at 1s send "all done\\r\\n"\n')
+            lab.start()
+            process = lab.spawn_dut('run', self.write_job(lab), '--dut', 'b1', '--output', 'out')
+            lab.await_board('b1', 'RUNNING')
+            lab.await_phase(1, 'running')
+            lab.kill_daemon()
+            # The job ends while nobody is there.
+            await_true(lambda: os.path.exists(lab.job_file(1, 'result.json')), 'its result')
+            lab.start()
+            out, err = process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, 3, err)
+            self.assertTrue(out.endswith(b'all done\r\n'))
+            self.assertIn(b'trying again for 600 s', err)
+            self.assertIn(b'the daemon is back after', err)
+            with open(lab.path('out', 'console.log'), 'rb') as file:
+                self.assertEqual(file.read(), out)
+
+    def test_a_submission_is_repeated_until_it_is_answered(self):
+        with Lab() as lab:
+            lab.sim('b1', QUICK)
+            lab.start()
+            job = self.write_job(lab)
+            # It is heard by nobody, and then the connection breaks.
+            os.kill(lab.daemon.process.pid, signal.SIGSTOP)
+            process = lab.spawn_dut('run', job, '--dut', 'b1')
+            await_true(lambda: has_connected(process.pid), 'it has connected')
+            lab.kill_daemon()
+            lab.start()
+            out, err = process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, 0, err)
+            self.assertIn(b'all done', out)
+            self.assertEqual(len(lab.get('/jobs')['jobs']), 1)
+
+    def test_a_run_waits_no_longer_than_it_may(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            process = lab.spawn_dut('run', self.write_job(lab), '--dut', 'b1', '--reconnect',
+                                    '300ms')
+            lab.await_board('b1', 'RUNNING')
+            lab.kill_daemon()
+            _, err = process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, 69, err)
+            self.assertIn(b'job 1 goes on without us', err)
+
+    def test_a_wait_does_not_notice(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT + 'at 1s send "test ok\\r\\nall done\\r\\n"\n')
+            lab.sim('b2', BOOT + 'at 1s send "all done\\r\\n"\n')
+            lab.start()
+            jobs = [lab.submit_ok(JOB, board) for board in ('b1', 'b2')]
+            process = lab.spawn_dut('wait', *jobs)
+            single = lab.spawn_dut('wait', jobs[0])
+            for waiting in (process, single):
+                await_true(lambda: has_connected(waiting.pid), 'it has connected')
+            lab.kill_daemon()
+            lab.start()
+            self.assertEqual((process.wait(PATIENCE), single.wait(PATIENCE)), (3, 0))
+
+    def test_a_log_and_a_console_do_not_notice(self):
+        with Lab() as lab:
+            lab.sim('b1', talker(100, 10))
+            lab.start()
+            console = lab.spawn_dut('console', '--read-only', 'b1')
+            board = lab.spawn_dut('log', 'b1', '--follow')
+            for process in (console, board):
+                await_true(lambda: has_connected(process.pid), 'it has connected')
+            job = lab.submit_ok(JOB, 'b1')
+            log = lab.spawn_dut('log', job, '--follow')
+            self.assertEqual(os.read(log.stdout.fileno(), 6), b'U-Boot')
+            for _ in range(2):
+                lab.kill_daemon()
+                lab.start()
+            lab.await_job(job)
+            whole = lab.results(job)['console.log']
+            out, err = log.communicate(timeout=PATIENCE)
+            self.assertEqual((log.returncode, b'U-Boot' + out), (0, whole), err)
+            for process in (console, board):
+                seen = b''
+                while not seen.endswith(b'all done\r\n'):
+                    piece = os.read(process.stdout.fileno(), 65536)
+                    self.assertTrue(piece, process.poll())
+                    seen += piece
+                self.assertEqual(seen, whole)
+            console.send_signal(signal.SIGINT)
+            board.send_signal(signal.SIGTERM)
+            self.assertEqual((console.wait(PATIENCE), board.wait(PATIENCE)), (0, 130))
+            self.assertNotIn(b'missing', console.stderr.read())
+
+    def test_a_console_says_how_much_is_missing(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            lab.api('PUT', '/dut/b1/power', {'state': 'on'})
+            with lab.console('b1', offset=0) as stream:
+                stream.read_until(b'Linux version 6.1\r\n')
+            log = lab.spawn_dut('log', 'b1', '--follow')
+            size = len(b'U-Boot\r\nLinux version 6.1\r\n')
+            self.assertEqual(len(read_exactly(log.stdout.fileno(), size)), size)
+            lab.kill_daemon()
+            # What it has not seen yet is gone when dutd is back.
+            folder = os.path.join(lab.state, 'duts', 'b1', 'console', 'main')
+            last = max(int(name.removesuffix('.log')) for name in os.listdir(folder)
+                       if name.endswith('.log'))
+            for suffix in ('log', 'idx'):
+                os.rename(os.path.join(folder, f'{last}.{suffix}'),
+                          os.path.join(folder, f'{last + 1000}.{suffix}'))
+            lab.start()
+            line = log.stderr.readline()
+            while b'missing' not in line:
+                self.assertTrue(line)
+                line = log.stderr.readline()
+            self.assertIn(f'{1000 - size} bytes of the console are missing here'.encode(), line)
+            log.terminate()
+            self.assertEqual(log.wait(PATIENCE), 130)
+
+
+class Leaves(unittest.TestCase):
+    """Without a terminal a signal cancels; a client that dies is missed."""
+
+    def start_job(self, lab, *options):
+        lab.write('job.yml', JOB)
+        process = lab.spawn_dut('run', 'job.yml', '--dut', 'b1', *options)
+        lab.await_board('b1', 'RUNNING')
+        return process
+
+    def test_signals_cancel(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                process = self.start_job(lab)
+                process.send_signal(number)
+                _, err = process.communicate(timeout=PATIENCE)
+                self.assertEqual(process.returncode, 7, err)
+                lab.await_board('b1', 'IDLE')
+            self.assertEqual({job['reason'] for job in lab.get('/jobs')['jobs']}, {'cancelled'})
+
+    def test_one_that_is_killed_is_missed(self):
+        with Lab() as lab:
+            lab.configure({'timeouts': {'client': '500ms'}})
+            lab.sim('b1', BOOT)
+            lab.start()
+            process = self.start_job(lab)
+            self.assertEqual(lab.get('/jobs/1')['on_disconnect'], 'cancel')
+            # It holds the job for as long as it lives.
+            threading.Event().wait(0.7)
+            self.assertIsNone(lab.get('/jobs/1')['cancel'])
+            process.kill()
+            ended = lab.await_job(1)
+            self.assertEqual((ended['status'], ended['reason']), ('CANCELLED', 'client_lost'))
+
+    def test_one_that_is_detached_is_not(self):
+        with Lab() as lab:
+            lab.configure({'timeouts': {'client': '100ms'}})
+            lab.sim('b1', BOOT + 'at 500ms send "test ok\\r\\nall done\\r\\n"\n')
+            lab.start()
+            lab.write('job.yml', JOB)
+            ran = lab.dut('run', 'job.yml', '--dut', 'b1', '--detach')
+            self.assertEqual(lab.await_job(ran.out.strip())['status'], 'PASS')
+
+
+def read_exactly(fd, size):
+    data = b''
+    while len(data) < size:
+        piece = os.read(fd, size - len(data))
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def has_connected(pid):
+    """Whether a process has a unix socket, which is that to dutd."""
+    inodes = set()
+    try:
+        for name in os.listdir(f'/proc/{pid}/fd'):
+            target = os.readlink(f'/proc/{pid}/fd/{name}')
+            if target.startswith('socket:'):
+                inodes.add(target[8:-1])
+    except OSError:
+        return False
+    with open('/proc/net/unix', encoding='utf-8') as table:
+        return any(line.split()[6] in inodes for line in list(table)[1:])
 
 
 if __name__ == '__main__':

@@ -183,6 +183,7 @@ class FakeJob:
         self.number = number
         self.log = Pieces()
         self.events = Pieces()
+        self.seq = 0
         self.state = {'id': number, 'name': None, 'dut': dut, 'owner': 'root',
                       'state': 'RUNNING', 'phase': 'running', 'status': None, 'reason': None,
                       'verdict': None, 'message': None, **job}
@@ -195,6 +196,7 @@ class FakeJob:
         fake.on('GET', f'/jobs/{number}', self.get)
         fake.on('GET', f'/jobs/{number}/results', lambda _: self.results)
         fake.on('POST', f'/jobs/{number}/cancel', self.cancel)
+        fake.on('DELETE', f'/jobs/{number}/binding', lambda _: self.state)
 
     def get(self, request):
         if 'wait' in request.query:
@@ -203,8 +205,10 @@ class FakeJob:
         return self.state
 
     def event(self, text, elapsed=1.5, kind='phase', **members):
-        self.events.put(json.dumps({'seq': 1, 'time': '2026-01-01T00:00:00Z', 'elapsed': elapsed,
-                                    'type': kind, 'text': text, **members}).encode() + b'\n')
+        self.events.put(json.dumps({'seq': self.seq, 'time': '2026-01-01T00:00:00Z',
+                                    'elapsed': elapsed, 'type': kind, 'text': text,
+                                    **members}).encode() + b'\n')
+        self.seq += 1
 
     def end(self, status='PASS', reason='ok', message=None, **members):
         self.state = {**self.state, 'state': 'ENDED', 'status': status, 'reason': reason,

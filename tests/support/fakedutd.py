@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
             except OSError:
                 pass
 
-    do_GET = do_PUT = do_POST = answer
+    do_GET = do_PUT = do_POST = do_DELETE = answer
 
     def send(self, answer):
         self.send_response(answer.status)
