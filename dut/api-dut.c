@@ -319,4 +319,6 @@ void api_console(struct http_request *request, void *data)
 				       &err);
 	if (r < 0)
 		http_reply_error(request, api_status(r), "%s", err.text);
+	else
+		line_watch(line);
 }

@@ -229,6 +229,15 @@ static bool is_following(const struct http_request *request)
 	return follow && strcmp(follow, "0") != 0;
 }
 
+/* The one who views the job's files wants to be woken. */
+static void watch(const struct daemon *daemon, const struct job *job)
+{
+	const struct board *board = job->dut ? daemon_find_board(daemon, job->dut) : NULL;
+
+	for (size_t i = 0; board && board->job == job && i < board->n_lines; i++)
+		line_watch(board->lines[i]);
+}
+
 void api_job_log(struct http_request *request, void *data)
 {
 	const struct daemon *daemon = data;
@@ -254,6 +263,8 @@ void api_job_log(struct http_request *request, void *data)
 	}
 	if (r < 0)
 		http_reply_error(request, api_status(r), "%s", err.text);
+	else
+		watch(daemon, job);
 }
 
 void api_job_events(struct http_request *request, void *data)
@@ -272,6 +283,8 @@ void api_job_events(struct http_request *request, void *data)
 				    r > 0 ? &job->client.binding : NULL, &err);
 	if (r < 0)
 		http_reply_error(request, api_status(r), "%s", err.text);
+	else
+		watch(daemon, job);
 }
 
 void api_job_results(struct http_request *request, void *data)

@@ -196,12 +196,13 @@ int board_open_power(struct board *board, struct outlet **ret, struct error *err
 }
 
 /* The executor has written to its job's files. */
-static void on_append(void *data)
+static bool on_append(void *data)
 {
 	struct board *board = data;
 
 	if (board->job)
 		viewers_wake(&board->job->viewers);
+	return board->job && board->job->viewers.count > 0;
 }
 
 /* Only the default console is lent. */

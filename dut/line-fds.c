@@ -40,17 +40,27 @@ void line_keep_pipe(struct line *line)
 static int on_wake(sd_event_source *source, int fd, uint32_t events, void *data)
 {
 	struct line *line = data;
+	bool watched = line->viewers.count > 0;
 	uint64_t count;
 
-	(void)source;
 	(void)events;
 	/* The executor has this fd too, and may have made it one that blocks. */
 	if (preadv2(fd, &(struct iovec){ &count, sizeof(count) }, 1, -1, RWF_NOWAIT) < 0)
 		return 0;
 	viewers_wake(&line->viewers);
-	if (line->on_append)
-		line->on_append(line->on_append_data);
+	if (line->on_append && line->on_append(line->on_append_data))
+		watched = true;
+	/* Else a console that talks to nobody would wake us all the while, and its reader would pay
+	 * for that. */
+	if (!watched)
+		(void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
 	return 0;
+}
+
+void line_watch(struct line *line)
+{
+	if (line->wake_source)
+		(void)sd_event_source_set_enabled(line->wake_source, SD_EVENT_ON);
 }
 
 /* Takes over wake_fd, also on failure. */

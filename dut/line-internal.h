@@ -42,7 +42,7 @@ struct line {
 	sd_event_source *wake_source;
 	struct history history;
 	struct viewers viewers;
-	void (*on_append)(void *data);
+	bool (*on_append)(void *data);
 	void *on_append_data;
 	void (*on_hangup)(void *data);
 	void *on_hangup_data;

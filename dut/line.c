@@ -123,7 +123,7 @@ void line_start(struct line *line)
 	line->offset = history_end(&line->history);
 }
 
-void line_on_append(struct line *line, void (*fn)(void *data), void *data)
+void line_on_append(struct line *line, bool (*fn)(void *data), void *data)
 {
 	line->on_append = fn;
 	line->on_append_data = data;
@@ -408,6 +408,8 @@ int line_adopt(struct line *line, int fds[static LINE_LOAN_FDS], unsigned genera
 unsigned line_lend(struct line *line, int ret_fds[static LINE_LOAN_FDS])
 {
 	watch_hangup(line);
+	/* Somebody may view the job already. */
+	line_watch(line);
 	ret_fds[0] = line->fd;
 	ret_fds[1] = line->pipe_read_fd;
 	ret_fds[2] = line->pipe_write_fd;

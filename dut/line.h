@@ -125,5 +125,9 @@ int line_end_loan(struct line *line, int job_dir_fd, uint64_t base, uint64_t max
 /* A mark in the idle log; takes the reference to extra. */
 void line_mark(struct line *line, const char *kind, json_t *extra);
 
-/* Something that the viewers of a running job watch was appended: set by the board. */
-void line_on_append(struct line *line, void (*fn)(void *data), void *data);
+/* Something that the viewers of a running job watch was appended: set by the board. fn says whether
+ * there are any. */
+void line_on_append(struct line *line, bool (*fn)(void *data), void *data);
+
+/* Somebody views it, or the job that has it. Without viewers appends are not heard of. */
+void line_watch(struct line *line);
