@@ -263,3 +263,28 @@ int folder_clear(int dir_fd, struct error *err)
 	} while (r >= 0 && clearing.moved > before);
 	return r;
 }
+
+static uint64_t size_below(int dir_fd, const char *name, unsigned depth)
+{
+	closedir_ DIR *dir = NULL;
+	const char *inner = NULL;
+	uint64_t size = 0;
+
+	if (open_dir(&dir, dir_fd, name, NULL) < 0 || !dir)
+		return 0;
+	while (next_name(dir, &inner, NULL) > 0 && inner) {
+		struct stat status;
+
+		if (fstatat(dirfd(dir), inner, &status, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		size += (uint64_t)status.st_blocks * 512;
+		if (S_ISDIR(status.st_mode) && depth < FOLDER_DEPTH_MAX)
+			size += size_below(dirfd(dir), inner, depth + 1);
+	}
+	return size;
+}
+
+uint64_t folder_size(int dir_fd)
+{
+	return size_below(dir_fd, ".", 0);
+}

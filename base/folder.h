@@ -35,3 +35,6 @@ int folder_is_empty(int dir_fd, struct error *err);
 /* Removes everything in the folder, however deep it lies and though it was shut; the folder itself
  * stays. */
 int folder_clear(int dir_fd, struct error *err);
+
+/* What everything in the folder takes of the disk, in bytes; what cannot be read counts nothing. */
+uint64_t folder_size(int dir_fd);

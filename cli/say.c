@@ -23,6 +23,7 @@ int exit_from_http(unsigned status)
 		return EXIT_NOT_PERMITTED;
 	case 404:
 	case 406:
+	case 410:
 		return EXIT_NOT_FOUND;
 	case 409:
 	case 429:

@@ -8,6 +8,7 @@
 
 #include "base/attr.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "dut/access.h"
@@ -21,72 +22,7 @@
 #include "dut/results.h"
 #include "dut/waiting.h"
 
-enum { DEFAULT_LIMIT = 100, MAX_LIMIT = 1000, MAX_WAIT_S = 3600, MAX_WAITERS = 1000 };
-
-struct job *api_find_job(struct http_request *request, const struct daemon *daemon)
-{
-	const char *text = http_request_argument(request, "id");
-	struct job *job = NULL;
-	char escaped[64];
-	uint64_t id;
-
-	if (text_to_uint64(&id, text, 1, INT64_MAX, NULL) >= 0)
-		job = daemon_find_job(daemon, id);
-	if (!job)
-		http_reply_error(request, 404, "there is no job '%s'",
-				 text_escape(escaped, sizeof(escaped), text, strlen(text)));
-	return job;
-}
-
-/* ---- the list ---- */
-
-/* Whether it has, had or may get this DUT. */
-static bool is_on(const struct job *job, const char *dut)
-{
-	if (job->dut)
-		return strcmp(dut, job->dut) == 0;
-	return queue_waits(&job->claim) && queue_wants(&job->claim, dut);
-}
-
-static bool is_wanted(const struct http_request *request, const struct job *job)
-{
-	const char *state = http_request_query(request, "state");
-	const char *dut = http_request_query(request, "dut");
-	const char *owner = http_request_query(request, "owner");
-
-	return (!state || strcmp(state, job_state_name(job_told_state(job))) == 0) &&
-	       (!dut || is_on(job, dut)) && (!owner || strcmp(owner, job->owner) == 0);
-}
-
-/* The youngest first; before=ID gives the next page. */
-void api_jobs(struct http_request *request, void *data)
-{
-	const struct daemon *daemon = data;
-	const char *limit_text = http_request_query(request, "limit");
-	const char *before_text = http_request_query(request, "before");
-	uint64_t limit = DEFAULT_LIMIT, before = UINT64_MAX;
-	json_t *jobs = json_array();
-	struct error err;
-	int r = 0;
-
-	if (limit_text)
-		r = text_to_uint64(&limit, limit_text, 1, MAX_LIMIT, &err);
-	if (r >= 0 && before_text)
-		r = text_to_uint64(&before, before_text, 0, INT64_MAX, &err);
-	if (r < 0) {
-		json_decref(jobs);
-		http_reply_error(request, 400, "limit, before: %s", err.text);
-		return;
-	}
-	for (struct list *link = daemon->jobs.previous;
-	     link != &daemon->jobs && json_array_size(jobs) < limit; link = link->previous) {
-		const struct job *job = CONTAINER_OF(link, struct job, link);
-
-		if (job->id < before && is_wanted(request, job))
-			(void)json_array_append_new(jobs, job_to_json(job));
-	}
-	http_reply_json(request, 200, json_pack("{s:o}", "jobs", jobs));
-}
+enum { MAX_WAIT_S = 3600, MAX_WAITERS = 1000 };
 
 /* ---- one job, now or at its end ---- */
 
@@ -182,30 +118,32 @@ void api_places_changed(struct daemon *daemon)
 	}
 }
 
-void api_job(struct http_request *request, void *data)
+static void reply_job(struct http_request *request, struct daemon *daemon, struct job *job)
 {
-	const struct job *job = api_find_job(request, data);
 	const char *wait = http_request_query(request, "wait");
 	const char *place_text = http_request_query(request, "place");
 	uint64_t seconds = 0, place = 0;
 	struct error err;
 	int r = 0;
 
-	if (!job)
-		return;
 	if (wait)
 		r = text_to_uint64(&seconds, wait, 0, MAX_WAIT_S, &err);
 	if (r >= 0 && place_text)
 		r = text_to_uint64(&place, place_text, 1, UINT32_MAX, &err);
 	if (r >= 0 && seconds > 0 && job_told_state(job) != JOB_ENDED && is_at(job, place)) {
-		r = wait_for_end(request, data, job, seconds, place, &err);
+		r = wait_for_end(request, daemon, job, seconds, place, &err);
 		if (r >= 0)
 			return;
 	}
 	if (r < 0)
 		http_reply_error(request, api_status(r), "wait, place: %s", err.text);
 	else
-		http_reply_json(request, 200, waiting_to_json(data, job));
+		http_reply_json(request, 200, waiting_to_json(daemon, job));
+}
+
+void api_job(struct http_request *request, void *data)
+{
+	api_with_job(request, data, reply_job);
 }
 
 void api_job_changed(struct daemon *daemon, struct job *job)
@@ -238,17 +176,27 @@ static void watch(const struct daemon *daemon, const struct job *job)
 		line_watch(board->lines[i]);
 }
 
-void api_job_log(struct http_request *request, void *data)
+/* Whether its files are there; when they are not the request is answered. */
+static bool has_files(struct http_request *request, const struct job *job)
 {
-	const struct daemon *daemon = data;
-	struct job *job = api_find_job(request, daemon);
+	char when[CLOCK_ISO_SIZE];
+
+	if (!job->pruned_us)
+		return true;
+	http_reply_error(request, 410, "the files of job %" PRIu64 " were removed on %s", job->id,
+			 clock_format_iso(when, job->pruned_us));
+	return false;
+}
+
+static void reply_log(struct http_request *request, struct daemon *daemon, struct job *job)
+{
 	const char *text = http_request_query(request, "offset");
 	uint64_t offset = 0;
 	char first[24];
 	struct error err;
 	int r = 0;
 
-	if (!job)
+	if (!has_files(request, job))
 		return;
 	if (text && text_to_uint64(&offset, text, 0, INT64_MAX, &err) < 0)
 		r = error_prefix(&err, -EINVAL, "offset");
@@ -267,14 +215,17 @@ void api_job_log(struct http_request *request, void *data)
 		watch(daemon, job);
 }
 
-void api_job_events(struct http_request *request, void *data)
+void api_job_log(struct http_request *request, void *data)
 {
-	const struct daemon *daemon = data;
-	struct job *job = api_find_job(request, daemon);
+	api_with_job(request, data, reply_log);
+}
+
+static void reply_events(struct http_request *request, struct daemon *daemon, struct job *job)
+{
 	struct error err;
 	int r;
 
-	if (!job)
+	if (!has_files(request, job))
 		return;
 	r = job_binding_is_holder(job, request, &err);
 	if (r >= 0)
@@ -287,14 +238,17 @@ void api_job_events(struct http_request *request, void *data)
 		watch(daemon, job);
 }
 
-void api_job_results(struct http_request *request, void *data)
+void api_job_events(struct http_request *request, void *data)
 {
-	struct daemon *daemon = data;
-	const struct job *job = api_find_job(request, daemon);
+	api_with_job(request, data, reply_events);
+}
+
+static void reply_results(struct http_request *request, struct daemon *daemon, struct job *job)
+{
 	struct error err;
 	int r;
 
-	if (!job)
+	if (!has_files(request, job))
 		return;
 	if (job_told_state(job) != JOB_ENDED) {
 		http_reply_error(request, 409, "job %" PRIu64 " has not ended: it is %s", job->id,
@@ -305,6 +259,11 @@ void api_job_results(struct http_request *request, void *data)
 	if (r < 0)
 		http_reply_error(request, api_status(r), "the results of job %" PRIu64 ": %s",
 				 job->id, err.text);
+}
+
+void api_job_results(struct http_request *request, void *data)
+{
+	api_with_job(request, data, reply_results);
 }
 
 /* ---- cancel ---- */
@@ -421,10 +380,7 @@ static void cancel(struct http_request *request, struct daemon *daemon, struct j
 
 void api_job_cancel(struct http_request *request, void *data)
 {
-	struct job *job = api_find_job(request, data);
-
-	if (job)
-		cancel(request, data, job);
+	api_with_job(request, data, cancel);
 }
 
 void api_dut_cancel(struct http_request *request, void *data)

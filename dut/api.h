@@ -24,10 +24,13 @@ struct board *api_find_board(struct http_request *request, const struct daemon *
 /* Nobody waits for the changes of this board any more. For board_free() alone. */
 void api_flags_drop(struct board *board);
 
-bool api_is_one_of(const char *word, const char *const *words);
+/* Handles a request with the job that its path names: at once, or when that was found in the
+ * records. When there is none the request is answered. The job is good for this call alone, unless
+ * something of it (a viewer) is kept. */
+typedef void (*api_job_fn)(struct http_request *request, struct daemon *daemon, struct job *job);
+void api_with_job(struct http_request *request, struct daemon *daemon, api_job_fn handle);
 
-/* The job that the path names; NULL: there is none, and the request is answered. */
-struct job *api_find_job(struct http_request *request, const struct daemon *daemon);
+bool api_is_one_of(const char *word, const char *const *words);
 
 /*
  * Notes the cancel of a job that has not ended, and puts it on disk. Its executor hears of it from
@@ -41,8 +44,8 @@ void api_job_changed(struct daemon *daemon, struct job *job);
 /* Tells those who wait for a job to get another place in the queue. */
 void api_places_changed(struct daemon *daemon);
 
-/* ---- handlers of api-dut.c, api-flags.c, api-reservation.c, api-job.c and audit.c; data is the
- * daemon ---- */
+/* ---- handlers of api-dut.c, api-flags.c, api-reservation.c, api-job.c, api-jobs.c and audit.c;
+ * data is the daemon ---- */
 
 void api_duts(struct http_request *request, void *data);
 void api_dut(struct http_request *request, void *data);

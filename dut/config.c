@@ -110,7 +110,8 @@ static void read_limits(const struct config_section *root, struct config_limits 
 {
 	static const char *const known[] = { "overall",	     "job_file",    "bucket",
 					     "bucket_files", "console_log", "waiting_jobs",
-					     "kept_jobs",    "connections", "free_space",
+					     "kept_jobs",    "kept_age",    "kept_size",
+					     "kept_records", "connections", "free_space",
 					     "idle_log",     "job_memory",  "job_tasks",
 					     "reservation",  NULL };
 	struct config_section section;
@@ -126,6 +127,9 @@ static void read_limits(const struct config_section *root, struct config_limits 
 	config_read_count(&section, "bucket_files", &limits->bucket_files);
 	config_read_count(&section, "waiting_jobs", &limits->waiting_jobs);
 	config_read_count(&section, "kept_jobs", &limits->kept_jobs);
+	config_read_duration(&section, "kept_age", &limits->kept_age_us);
+	config_read_size(&section, "kept_size", &limits->kept_size);
+	config_read_count(&section, "kept_records", &limits->kept_records);
 	config_read_count(&section, "connections", &limits->connections);
 	read_positive_size(&section, "job_memory", &limits->job_memory);
 	config_read_count(&section, "job_tasks", &limits->job_tasks);
@@ -323,6 +327,7 @@ static struct config *new_config(void)
 		.console_log = UINT64_C(2) << 30,
 		.waiting_jobs = 1000,
 		.kept_jobs = 10000,
+		.kept_records = 1000000,
 		.connections = 2000,
 		.free_space = UINT64_C(256) << 20,
 		.idle_log = UINT64_C(256) << 20,

@@ -65,7 +65,9 @@ struct config_dut {
 
 struct config_limits {
 	uint64_t overall_us, reservation_us;
-	uint64_t job_file, bucket, bucket_files, console_log, waiting_jobs, kept_jobs, connections;
+	uint64_t job_file, bucket, bucket_files, console_log, waiting_jobs, connections;
+	uint64_t kept_jobs, kept_records;
+	uint64_t kept_age_us, kept_size; /* 0: no limit */
 	uint64_t free_space, idle_log;
 	uint64_t job_memory, job_tasks; /* of all processes of a job, in its scope */
 };

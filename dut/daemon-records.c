@@ -1,34 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/log.h"
-#include "base/text.h"
+#include "dut/board.h"
 #include "dut/daemon-internal.h"
 #include "dut/daemon.h"
 #include "dut/jobuser.h"
-#include "dut/reserve.h"
-#include "dut/worker.h"
+#include "dut/prune.h"
+#include "dut/records.h"
 
 /*
- * The jobs' records on the disk: read at the start, and written by the worker at every step of a
- * job.
+ * The jobs in memory and their records on the disk: read at the start, written at every step of a
+ * job, and all that is left of a job when dutd has nothing to do with it any more.
  */
 
 static const uint64_t SAVE_RETRY_US = 1000000;
 
-enum { MAX_RECORD = 1 << 20 };
-
 /* ---- the start ---- */
 
-static void insert_job(struct daemon *daemon, struct job *job)
+void daemon_add_job(struct daemon *daemon, struct job *job)
 {
 	struct list *at = &daemon->jobs;
 
@@ -39,58 +35,26 @@ static void insert_job(struct daemon *daemon, struct job *job)
 	list_append(at, &job->link);
 }
 
-static int load_record(struct daemon *daemon, const char *name, struct error *err)
+static void on_loaded(struct job *job, bool has_file, void *data)
 {
-	json_auto_t *record = NULL;
-	free_ char *text = NULL;
-	struct job *job;
-	size_t length;
-	int r;
-
-	r = file_read_beneath(&text, &length, daemon->jobs_fd, name, MAX_RECORD, err);
-	if (r < 0)
-		return r;
-	record = json_loadb(text, length, 0, NULL);
-	r = job_from_record(&job, record, err);
-	if (r < 0)
-		return r;
-	insert_job(daemon, job);
-	return 0;
+	/* What was left is written again. */
+	job->unsaved = job->unsaved || !has_file;
+	if (!has_file)
+		log_job(job->dut, job->id, LOG_WARNING,
+			"its record was lost: it is as it was in dutd.db");
+	daemon_add_job(data, job);
 }
 
-/* Ids are never used twice, also when next-id was lost: whatever lies in jobs/ counts. */
-static void note_used_id(struct daemon *daemon, uint64_t id)
-{
-	if (id >= daemon->next_id)
-		daemon->next_id = id + 1;
-}
-
+/* Ids are never used twice, also when next-id was lost: whatever there is a trace of counts. */
 int daemon_load_jobs(struct daemon *daemon, struct error *err)
 {
-	closedir_ DIR *dir = NULL;
-	int fd = openat(daemon->jobs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct dirent *entry;
+	uint64_t highest = 0;
+	int r = records_load_jobs(daemon->records, on_loaded, daemon, &highest, err);
 
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		int r = error_errno(err, "cannot list the jobs");
-
-		(void)close_fd(fd);
+	if (r < 0)
 		return r;
-	}
-	while ((entry = readdir(dir))) {
-		uint64_t id;
-		bool is_record = text_number_before(&id, entry->d_name, ".json");
-
-		if (!is_record && !text_number_before(&id, entry->d_name, ""))
-			continue;
-		note_used_id(daemon, id);
-		if (is_record && load_record(daemon, entry->d_name, err) < 0)
-			log_msg(LOG_ERR, "the record %s is left alone: %s", entry->d_name,
-				err->text);
-	}
-	if (daemon->next_id == 0)
-		daemon->next_id = 1;
+	if (daemon->next_id <= highest)
+		daemon->next_id = highest + 1;
 	return 0;
 }
 
@@ -99,38 +63,49 @@ int daemon_load_jobs(struct daemon *daemon, struct error *err)
 struct record_work {
 	struct daemon *daemon;
 	uint64_t id;
-	int state_fd, jobs_fd;
+	int jobs_fd;
 	char name[32];
 	char *text;
-	bool ended; /* the record has the job's end */
-	daemon_commit_fn done;
-	void *data;
+	bool ended;  /* the record has the job's end */
+	bool closed; /* and nothing is left to do */
+	bool safe;   /* the files are on disk */
+	struct daemon_commit commit;
 };
 
-static int write_record(void *data, struct error *err)
+static int write_files(struct filebatch *files, void *data, struct error *err)
+{
+	const struct record_work *work = data;
+	int r = work->commit.files ? work->commit.files(files, work->commit.data, err) : 0;
+
+	if (r < 0)
+		return r;
+	/* Last: it says that the rest is there. */
+	return filebatch_write(files, work->commit.is_new ? FILEBATCH_REPLACE : FILEBATCH_RESERVED,
+			       work->jobs_fd, work->name, work->text, strlen(work->text), 0600,
+			       err);
+}
+
+static int write_row(struct database *database, void *data, struct error *err)
 {
 	const struct record_work *work = data;
 
-	return reserve_replace(work->state_fd, work->jobs_fd, work->name, work->text, 0600, err);
-}
-
-/* A step that nobody waits for still has to get to the disk: a full one may have room again. */
-static void save_later(struct daemon *daemon, uint64_t id, const char *text)
-{
-	struct job *job = daemon_find_job(daemon, id);
-
-	if (!job)
-		return;
-	if (!job->unsaved)
-		log_job(job->dut, id, LOG_ERR, "its record is not on disk, trying again: %s", text);
-	job->unsaved = true;
-	daemon_save_later(daemon);
+	return records_write_row(database, work->id, work->text, err);
 }
 
 void daemon_save_later(struct daemon *daemon)
 {
 	(void)sd_event_source_set_time_relative(daemon->save_timer, SAVE_RETRY_US);
 	(void)sd_event_source_set_enabled(daemon->save_timer, SD_EVENT_ONESHOT);
+}
+
+/* A step that nobody waits for still has to get to the disk: a full one may have room again. */
+static void save_later(struct daemon *daemon, struct job *job, const char *text)
+{
+	if (!job->unsaved)
+		log_job(job->dut, job->id, LOG_ERR, "its record is not on disk, trying again: %s",
+			text);
+	job->unsaved = true;
+	daemon_save_later(daemon);
 }
 
 static int on_save_timer(sd_event_source *source, uint64_t usec, void *data)
@@ -149,55 +124,107 @@ static int on_save_timer(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
+/* The job's file is enough for the next start; its row only has to follow some time. */
+static void row_failed(struct daemon *daemon, struct job *job, const char *text)
+{
+	if (!daemon->rows_fail)
+		log_msg(LOG_ERR, "rows of jobs cannot be written, trying again: %s", text);
+	daemon->rows_fail = true;
+	job->unsaved = true;
+	daemon_save_later(daemon);
+}
+
+static void row_written(struct daemon *daemon, struct job *job, bool closed)
+{
+	if (daemon->rows_fail)
+		log_msg(LOG_NOTICE, "rows of jobs can be written again");
+	daemon->rows_fail = false;
+	job->unsaved = false;
+	if (closed && !job->closed) {
+		job->closed = true;
+		prune_count(daemon, job);
+	}
+}
+
 static void record_done(int r, const struct error *err, void *data)
 {
 	const struct record_work *work = data;
-	struct job *job = daemon_find_job(work->daemon, work->id);
+	struct daemon *daemon = work->daemon;
+	struct job *job = daemon_find_job(daemon, work->id);
 
-	if (work->done)
-		work->done(r, err, work->data);
-	else if (r < 0)
-		save_later(work->daemon, work->id, err->text);
-	else if (job)
-		job->unsaved = false;
-	if (job && work->ended && job->untold != JOB_INVALID) {
+	if (job)
+		job->commits--;
+	if (work->commit.done)
+		work->commit.done(work->safe ? 0 : r, err, work->commit.data);
+	if (!job)
+		return;
+	if (r >= 0)
+		row_written(daemon, job, work->closed);
+	else if (work->safe)
+		row_failed(daemon, job, err->text);
+	else if (!work->commit.done)
+		save_later(daemon, job, err->text);
+	if (work->ended && job->untold != JOB_INVALID) {
 		job->untold = JOB_INVALID;
-		daemon_job_changed(work->daemon, job);
+		daemon_job_changed(daemon, job);
 	}
+	daemon_sweep(daemon);
 }
 
 static void record_release(void *data)
 {
 	struct record_work *work = data;
 
+	if (work->commit.release)
+		work->commit.release(work->commit.data);
 	free(work->text);
 	free(work);
 }
 
-int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn done, void *data,
-		  struct error *err)
+int daemon_commit_with(struct daemon *daemon, struct job *job, const struct daemon_commit *commit,
+		       struct error *err)
 {
-	struct record_work *work = calloc(1, sizeof(*work));
+	struct record_work *ours = calloc(1, sizeof(*ours));
 	json_auto_t *record = job_to_record(job);
 	int r;
 
-	if (!work)
+	if (!ours)
 		return error_oom(err);
-	work->daemon = daemon;
-	work->id = job->id;
-	work->state_fd = daemon->state_fd;
-	work->ended = job->state == JOB_ENDED;
-	work->jobs_fd = daemon->jobs_fd;
-	work->done = done;
-	work->data = data;
-	work->text = record ? json_dumps(record, JSON_INDENT(1)) : NULL;
-	(void)snprintf(work->name, sizeof(work->name), "%" PRIu64 ".json", job->id);
-	r = work->text ? worker_run(daemon->worker, write_record, record_done, record_release, work,
-				    err)
-		       : error_oom(err);
-	if (r < 0)
-		record_release(work);
-	return r;
+	*ours = (struct record_work){
+		.daemon = daemon,
+		.id = job->id,
+		.jobs_fd = daemon->jobs_fd,
+		.text = record ? json_dumps(record, JSON_INDENT(1)) : NULL,
+		.ended = job->state == JOB_ENDED,
+		.closed = job_is_closed(job),
+		.commit = *commit,
+	};
+	const struct records_work work = {
+		.files = write_files,
+		.write = write_row,
+		.done = record_done,
+		.release = record_release,
+		.data = ours,
+		.files_safe = &ours->safe,
+	};
+
+	(void)snprintf(ours->name, sizeof(ours->name), "%" PRIu64 ".json", job->id);
+	r = ours->text ? records_run(daemon->records, &work, err) : error_oom(err);
+	if (r < 0) {
+		free(ours->text);
+		free(ours);
+		return r;
+	}
+	job->commits++;
+	return 0;
+}
+
+int daemon_commit(struct daemon *daemon, struct job *job, daemon_commit_fn done, void *data,
+		  struct error *err)
+{
+	const struct daemon_commit commit = { .done = done, .data = data };
+
+	return daemon_commit_with(daemon, job, &commit, err);
 }
 
 void daemon_note(struct daemon *daemon, struct job *job)
@@ -205,13 +232,60 @@ void daemon_note(struct daemon *daemon, struct job *job)
 	struct error err;
 
 	if (daemon_commit(daemon, job, NULL, NULL, &err) < 0)
-		save_later(daemon, job->id, err.text);
+		save_later(daemon, job, err.text);
 }
 
-int daemon_add_save_timer(struct daemon *daemon)
+/* ---- what is not needed any more ---- */
+
+static bool has_a_board(const struct daemon *daemon, const struct job *job)
+{
+	LIST_FOREACH(link, &daemon->boards)
+		if (CONTAINER_OF(link, struct board, link)->job == job)
+			return true;
+	return false;
+}
+
+static void on_idle(void *data)
+{
+	daemon_sweep(data);
+}
+
+static int on_sweep(sd_event_source *source, void *data)
+{
+	struct daemon *daemon = data;
+
+	(void)source;
+	LIST_FOREACH_SAFE(link, after, &daemon->jobs) {
+		struct job *job = CONTAINER_OF(link, struct job, link);
+
+		if (!job->closed || !job_is_closed(job) || job->commits > 0 || job->unsaved ||
+		    job->releasing || job->untold != JOB_INVALID || has_a_board(daemon, job))
+			continue;
+		if (job->viewers.count > 0) {
+			job->viewers.idle = on_idle;
+			job->viewers.idle_data = daemon;
+			continue;
+		}
+		job_free(job);
+	}
+	prune_jobs(daemon);
+	return 0;
+}
+
+void daemon_sweep(struct daemon *daemon)
+{
+	if (daemon->sweep)
+		(void)sd_event_source_set_enabled(daemon->sweep, SD_EVENT_ONESHOT);
+}
+
+int daemon_add_record_sources(struct daemon *daemon)
 {
 	int r = sd_event_add_time(daemon->event, &daemon->save_timer, CLOCK_BOOTTIME, 0, 0,
 				  on_save_timer, daemon);
 
-	return r < 0 ? r : sd_event_source_set_enabled(daemon->save_timer, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(daemon->save_timer, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_defer(daemon->event, &daemon->sweep, on_sweep, daemon);
+	return r < 0 ? r : sd_event_source_set_enabled(daemon->sweep, SD_EVENT_OFF);
 }

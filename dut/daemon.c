@@ -48,6 +48,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	fdstore_seal(daemon->fdstore);
 	sd_event_source_disable_unref(daemon->stop_timer);
 	sd_event_source_disable_unref(daemon->save_timer);
+	daemon->sweep = sd_event_source_disable_unref(daemon->sweep);
 	daemon->http = api_stop(daemon->http);
 	daemon->reload = reload_free(daemon->reload);
 	daemon->token_watch = token_watch_free(daemon->token_watch);
@@ -59,6 +60,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	daemon->bulk_worker = worker_free(daemon->bulk_worker);
 	daemon->worker = worker_free(daemon->worker);
 	daemon->records = records_free(daemon->records);
+	daemon->prune = prune_free(daemon->prune);
 	api_reservations_drop(daemon);
 	daemon->users = users_free(daemon->users);
 	daemon->lab_events = lab_events_free(daemon->lab_events);
@@ -169,61 +171,6 @@ static int open_records(struct daemon *daemon, struct error *err)
 
 /* ---- opening ---- */
 
-/* Its console.log, and those of attempts that were begun before. */
-static void attach_logs(const struct job *job, struct history *history)
-{
-	for (unsigned i = 0; i + 1 < job->attempt && i < JOB_MAX_ATTEMPTS; i++)
-		if (job->earlier[i].has_console)
-			(void)history_set_aside(history, job->earlier[i].console_base, job->id,
-						i + 1, NULL);
-	if (job->has_console)
-		(void)history_add(history, job->console_base, job->id, NULL);
-}
-
-void daemon_attach_logs(struct daemon *daemon, struct board *board)
-{
-	if (board->n_lines == 0)
-		return;
-	LIST_FOREACH(link, &daemon->jobs) {
-		const struct job *job = CONTAINER_OF(link, struct job, link);
-
-		if (strcmp(job->dut, board->config->id) == 0)
-			attach_logs(job, line_history(board->lines[0]));
-	}
-}
-
-/* Gives a board the job that an earlier dutd left on it, and its console the job's log. */
-static void attach_job(struct job *job, struct board *board)
-{
-	bool unfinished = job->state == JOB_STARTING || job->state == JOB_RUNNING;
-
-	/* The job of a DUT whose name is another one's alias now is not that one's. */
-	if (!board || !job->dut || strcmp(job->dut, board->config->id) != 0)
-		return;
-	if (board->n_lines > 0)
-		attach_logs(job, line_history(board->lines[0]));
-	if (!unfinished && !job->off_pending)
-		return;
-	/* Of several (a disk that was put back), the youngest is the one that has the board. */
-	board->job = job;
-	job->board = board;
-}
-
-void daemon_attach_jobs(struct daemon *daemon, struct board *board)
-{
-	LIST_FOREACH(link, &daemon->jobs)
-		attach_job(CONTAINER_OF(link, struct job, link), board);
-}
-
-static void attach_all_jobs(struct daemon *daemon)
-{
-	LIST_FOREACH(link, &daemon->jobs) {
-		struct job *job = CONTAINER_OF(link, struct job, link);
-
-		attach_job(job, daemon_find_board(daemon, job->dut));
-	}
-}
-
 static int open_boards(struct daemon *daemon, struct error *err)
 {
 	for (size_t i = 0; i < daemon->config->n_duts; i++) {
@@ -292,7 +239,7 @@ static void say_protections(const struct daemon *daemon)
 
 static int open_sources(struct daemon *daemon, struct error *err)
 {
-	int r = daemon_add_save_timer(daemon);
+	int r = daemon_add_record_sources(daemon);
 
 	if (r < 0)
 		return error_code(err, r, "cannot add an event source");
@@ -351,11 +298,15 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 		r = open_boards(daemon, err);
 	if (r < 0)
 		return r;
-	attach_all_jobs(daemon);
+	r = daemon_attach_all(daemon, err);
+	if (r < 0)
+		return r;
 	LIST_FOREACH(link, &daemon->boards)
 		reservation_load(CONTAINER_OF(link, struct board, link));
 	waiting_load(daemon);
-	prune_leftovers(daemon);
+	r = prune_new(&daemon->prune, daemon, err);
+	if (r < 0)
+		return r;
 	if (space_check(daemon->state_fd, daemon->config->limits.free_space, err) < 0)
 		log_msg(LOG_WARNING, "no job is taken: %s", err->text);
 	daemon_save_later(daemon); /* users that an earlier dutd did not take back */

@@ -17,10 +17,12 @@ struct board;
 struct dispatch;
 struct fdstore;
 struct scopes;
+struct filebatch;
 struct http_server;
 struct reload;
 struct lab_events;
 struct queue;
+struct prune;
 struct records;
 struct token_watch;
 struct users;
@@ -42,11 +44,11 @@ struct daemon {
 	struct records *records;
 	struct worker *worker;	    /* records, in the order in which they were made */
 	struct worker *bulk_worker; /* what may take long */
-	bool pruning;		    /* an old job is being removed */
 	struct fdstore *fdstore;    /* what outlives us */
 	struct scopes *scopes;	    /* where who outlives us goes; NULL: stays where we are */
 	struct queue *queue;	    /* of jobs, and whatever else waits for a DUT */
 	struct dispatch *dispatch;
+	struct prune *prune;
 	struct users *users;
 	struct reload *reload;
 	struct lab_events *lab_events;
@@ -57,9 +59,11 @@ struct daemon {
 	struct access_strangers strangers;
 	sd_event_source *stop_timer;   /* set while it stops */
 	sd_event_source *save_timer;   /* records that could not be written */
+	sd_event_source *sweep;	       /* daemon_sweep() */
+	bool rows_fail;		       /* the database takes none; said */
 	struct list boards;	       /* board.link, in the order of the configuration, */
 	unsigned n_leaving;	       /* and these behind them, which are configured no more */
-	struct list jobs;	       /* job.link, by id */
+	struct list jobs;	       /* job.link, by id: those with something left to do */
 	struct list submissions;       /* submission.link (submit.c) */
 	struct list packings;	       /* packing.link (results.c) */
 	struct list waiters;	       /* waiter.link (api-job.c) */
@@ -93,14 +97,36 @@ void daemon_attach_logs(struct daemon *daemon, struct board *board);
 
 /* The same for a board that is new, which gets a job of its own as well that is not over. */
 void daemon_attach_jobs(struct daemon *daemon, struct board *board);
+/* Puts a job that was found elsewhere into its place in daemon.jobs; it is the daemon's then. */
+void daemon_add_job(struct daemon *daemon, struct job *job);
 
 /* Puts a job's record on disk as it is now; done (or NULL) runs when it is safe. */
 typedef void (*daemon_commit_fn)(int r, const struct error *err, void *data);
-int daemon_commit(struct daemon *daemon, const struct job *job, daemon_commit_fn done, void *data,
+int daemon_commit(struct daemon *daemon, struct job *job, daemon_commit_fn done, void *data,
 		  struct error *err);
+
+struct daemon_commit {
+	/* What has to be on disk before the record, which is as it was when it was asked for: runs
+	 * in the records' thread, and touches data alone. */
+	int (*files)(struct filebatch *files, void *data, struct error *err);
+	daemon_commit_fn done;
+	void (*release)(void *data); /* after done, or at the end of the daemon */
+	void *data;
+	bool is_new; /* the job's first: a full disk refuses it */
+};
+
+/* The same, with more. Release does not run when this fails. */
+int daemon_commit_with(struct daemon *daemon, struct job *job, const struct daemon_commit *commit,
+		       struct error *err);
 
 /* The same, for a step after which nobody waits: a write that fails is repeated every second. */
 void daemon_note(struct daemon *daemon, struct job *job);
+
+/*
+ * Forgets the jobs that have ended, from the loop, when nobody needs them any more: they are found
+ * in the records. A pointer to one is good until then.
+ */
+void daemon_sweep(struct daemon *daemon);
 
 /* Looks once more in a second for what ends of jobs have left undone: records, users. */
 void daemon_save_later(struct daemon *daemon);

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "base/cleanup.h"
 #include "base/error.h"
 
 /*
@@ -17,6 +18,7 @@ struct filebatch;
 /* state_fd: where the reserve lies (reserve.h). Borrowed. */
 int filebatch_new(struct filebatch **ret, int state_fd, struct error *err);
 struct filebatch *filebatch_free(struct filebatch *files);
+CLEANUP_DEFINE(struct filebatch *, filebatch_free)
 
 /* Whose are the files that follow. */
 void filebatch_set_owner(struct filebatch *files, const void *owner);

@@ -116,14 +116,10 @@ static void unbind(struct http_request *request, struct daemon *daemon, struct j
 	http_request_on_gone(request, on_caller_gone, call);
 }
 
-void api_job_unbind(struct http_request *request, void *data)
+static void unbind_if_allowed(struct http_request *request, struct daemon *daemon, struct job *job)
 {
-	struct daemon *daemon = data;
-	struct job *job = api_find_job(request, daemon);
 	struct access_identity who;
 
-	if (!job)
-		return;
 	access_identify(daemon, request, &who);
 	if (!access_owns(&who, job->owner, job->owner_uid) &&
 	    !access_need(request, &who, ACCESS_ADMIN, "job %" PRIu64 " belongs to %s: to unbind it",
@@ -134,4 +130,9 @@ void api_job_unbind(struct http_request *request, void *data)
 				 job_status_name(job->status));
 	else
 		unbind(request, daemon, job);
+}
+
+void api_job_unbind(struct http_request *request, void *data)
+{
+	api_with_job(request, data, unbind_if_allowed);
 }

@@ -121,6 +121,11 @@ uint64_t job_expected_end(const struct job *job)
 	return (job->started_us ? job->started_us : clock_realtime_us()) + job->overall_us;
 }
 
+bool job_is_closed(const struct job *job)
+{
+	return job->state == JOB_ENDED && !job->off_pending && !job->user.uid;
+}
+
 /* The members that record and API share. */
 static json_t *common_members(const struct job *job)
 {
@@ -274,6 +279,7 @@ json_t *job_to_json(const struct job *job)
 	(void)json_object_set_new(object, "submitted", time_or_null(job->submitted_us));
 	(void)json_object_set_new(object, "started", time_or_null(job->started_us));
 	(void)json_object_set_new(object, "ended", time_or_null(job->ended_us));
+	(void)json_object_set_new(object, "pruned", time_or_null(job->pruned_us));
 	(void)json_object_set_new(object, "cancel",
 				  job->cancelled ? json_pack("{s:o, s:o}", "by",
 							     jsontext_new(job->cancel_by), "why",

@@ -66,10 +66,12 @@ struct job {
 	char boot_id[40];	       /* the kernel's, at the start of the present attempt */
 	uint64_t submitted_us, started_us, ended_us; /* wall clock, 0 when not yet */
 
-	bool unsaved;	/* its last record could not be written */
-	bool removed;	/* its files are gone: it goes, too, when nobody reads it */
-	bool preparing; /* its folder is being made: not to be started yet */
-	bool cancelled; /* committed */
+	bool unsaved;	    /* its last record could not be written, or not its row */
+	bool closed;	    /* its row says that there is nothing left to do for it */
+	unsigned commits;   /* of it that are under way */
+	uint64_t pruned_us; /* wall clock: when its files were removed; 0: they were not */
+	bool preparing;	    /* its folder is being made: not to be started yet */
+	bool cancelled;	    /* committed */
 	char *cancel_by, *cancel_why;
 
 	struct job_client client;
@@ -102,6 +104,9 @@ char *job_copy_text(const char *text);
 /* The record as it lies on disk, and back. -EBADMSG for what is no record of ours. */
 json_t *job_to_record(const struct job *job);
 int job_from_record(struct job **ret, const json_t *record, struct error *err);
+
+/* Whether dutd has nothing left to do for it, as the record says. */
+bool job_is_closed(const struct job *job);
 
 /* The API's view: GET /jobs/{id}. */
 json_t *job_to_json(const struct job *job);

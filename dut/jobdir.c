@@ -18,6 +18,7 @@
 #include "dut/access.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
+#include "dut/filebatch.h"
 #include "dut/worker.h"
 
 /* ---- facts ---- */
@@ -95,11 +96,11 @@ json_t *jobdir_describe(const struct daemon *daemon, const struct board *board,
 
 struct creation {
 	struct daemon *daemon;
-	const struct job *job;
+	struct job *job;
 	int jobs_fd, state_fd, tarball_fd;
 	uint64_t id, next_id;
 	bool has_folder, recording;
-	char *text, *description, *record;
+	char *text, *description;
 	size_t length;
 	void (*done)(int r, const struct error *err, void *data);
 	void *data;
@@ -121,17 +122,19 @@ static int copy_file(int from_fd, int dir_fd, const char *name, struct error *er
 }
 
 /* The upload was made without a name in this file system: it gets one; elsewhere it is copied. */
-static int place_tarball(int tarball_fd, int dir_fd, struct error *err)
+static int place_tarball(int tarball_fd, int dir_fd, struct filebatch *files, struct error *err)
 {
 	char path[32];
+	int fd;
 
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", tarball_fd);
 	if (linkat(AT_FDCWD, path, dir_fd, "bucket.tar", AT_SYMLINK_FOLLOW) < 0)
 		return copy_file(tarball_fd, dir_fd, "bucket.tar", err);
-	return fsync(tarball_fd) < 0 ? error_errno(err, "bucket.tar") : 0;
+	fd = fcntl(tarball_fd, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? error_errno(err, "bucket.tar") : filebatch_add(files, fd, err);
 }
 
-static int fill_folder(const struct creation *creation, struct error *err)
+static int fill_folder(const struct creation *creation, struct filebatch *files, struct error *err)
 {
 	close_ int dir_fd = -1;
 	char name[32];
@@ -140,45 +143,61 @@ static int fill_folder(const struct creation *creation, struct error *err)
 	(void)snprintf(name, sizeof(name), "%" PRIu64, creation->id);
 	r = file_make_dir(&dir_fd, creation->jobs_fd, name, 0750, err);
 	if (r >= 0)
-		r = file_replace(dir_fd, "job.yml", creation->text, creation->length, 0640, err);
+		r = filebatch_write(files, FILEBATCH_NEW, dir_fd, "job.yml", creation->text,
+				    creation->length, 0640, err);
 	if (r >= 0)
-		r = file_replace(dir_fd, "job.json", creation->description,
-				 strlen(creation->description), 0640, err);
+		r = filebatch_write(files, FILEBATCH_NEW, dir_fd, "job.json", creation->description,
+				    strlen(creation->description), 0640, err);
 	if (r >= 0 && creation->tarball_fd >= 0)
-		r = place_tarball(creation->tarball_fd, dir_fd, err);
-	if (r >= 0 && fsync(dir_fd) < 0)
-		r = error_errno(err, "the job's folder");
+		r = place_tarball(creation->tarball_fd, dir_fd, files, err);
+	if (r >= 0)
+		r = filebatch_add(files, take_fd(&dir_fd), err);
+	if (r >= 0)
+		r = filebatch_touch(files, creation->jobs_fd, err);
 	return r;
 }
 
 static int make_folder(void *data, struct error *err)
 {
-	int r = fill_folder(data, err);
+	const struct creation *creation = data;
+	cleanup_(filebatch_freep) struct filebatch *files = NULL;
+	int r = filebatch_new(&files, creation->state_fd, err);
 
+	if (r >= 0) {
+		filebatch_set_owner(files, creation);
+		r = fill_folder(creation, files, err);
+	}
+	if (r >= 0) {
+		filebatch_sync(files);
+		r = filebatch_result(files, creation, err);
+	}
 	return r < 0 ? error_prefix(err, r, "the job cannot be stored") : 0;
 }
 
-/* The number first: an id is never used twice. The record last: it says that the rest is there. */
-static int make_record(void *data, struct error *err)
+/* The number first: an id is never used twice. */
+static int write_files(struct filebatch *files, void *data, struct error *err)
 {
 	const struct creation *creation = data;
-	char name[32], number[32];
+	char number[32];
 	int r, length = snprintf(number, sizeof(number), "%" PRIu64 "\n", creation->next_id);
 
-	(void)snprintf(name, sizeof(name), "%" PRIu64 ".json", creation->id);
-	r = file_replace(creation->state_fd, "next-id", number, (size_t)length, 0600, err);
+	r = filebatch_write(files, FILEBATCH_REPLACE, creation->state_fd, "next-id", number,
+			    (size_t)length, 0600, err);
 	if (r >= 0 && !creation->has_folder)
-		r = fill_folder(creation, err);
-	if (r >= 0)
-		r = file_replace(creation->jobs_fd, name, creation->record,
-				 strlen(creation->record), 0600, err);
-	return r < 0 ? error_prefix(err, r, "the job cannot be stored") : 0;
+		r = fill_folder(creation, files, err);
+	return r;
 }
 
 static void creation_done(int r, const struct error *err, void *data)
 {
 	const struct creation *creation = data;
+	struct error text;
 
+	if (r < 0) {
+		text = *err;
+		(void)error_prefix(&text, r, "the job cannot be stored");
+		err = &text;
+	}
 	creation->done(r, err, creation->data);
 }
 
@@ -189,21 +208,22 @@ static void creation_free(void *data)
 	(void)close_fd(creation->tarball_fd);
 	free(creation->text);
 	free(creation->description);
-	free(creation->record);
 	free(creation);
 }
 
 /* Both as they are now: the job may have been cancelled, and others may have been made, since. */
 static int start_record(struct creation *creation, struct error *err)
 {
-	json_auto_t *record = job_to_record(creation->job);
+	const struct daemon_commit commit = {
+		.files = write_files,
+		.done = creation_done,
+		.release = creation_free,
+		.data = creation,
+		.is_new = true,
+	};
 
 	creation->next_id = creation->daemon->next_id;
-	creation->record = record ? json_dumps(record, JSON_INDENT(1)) : NULL;
-	if (!creation->record)
-		return error_oom(err);
-	return worker_run(creation->daemon->worker, make_record, creation_done, creation_free,
-			  creation, err);
+	return daemon_commit_with(creation->daemon, creation->job, &commit, err);
 }
 
 static void folder_done(int r, const struct error *err, void *data)
@@ -262,7 +282,7 @@ int jobdir_set_aside(int job_dir_fd, unsigned attempt, struct error *err)
 	return 0;
 }
 
-int jobdir_create(struct daemon *daemon, const struct board *board, const struct job *job,
+int jobdir_create(struct daemon *daemon, const struct board *board, struct job *job,
 		  const json_t *metadata, const char *text, size_t length, int tarball_fd,
 		  void (*done)(int r, const struct error *err, void *data), void *data,
 		  struct error *err)

@@ -42,7 +42,7 @@ int jobdir_set_aside(int job_dir_fd, unsigned attempt, struct error *err);
  *
  * Owns: text and tarball_fd are copied.
  */
-int jobdir_create(struct daemon *daemon, const struct board *board, const struct job *job,
+int jobdir_create(struct daemon *daemon, const struct board *board, struct job *job,
 		  const json_t *metadata, const char *text, size_t length, int tarball_fd,
 		  void (*done)(int r, const struct error *err, void *data), void *data,
 		  struct error *err);

@@ -14,31 +14,31 @@
 #include "base/file.h"
 #include "base/spawn.h"
 #include "dut/daemon.h"
+#include "dut/filebatch.h"
 #include "dut/jobdir.h"
 #include "dut/jobuser.h"
 #include "dut/lease-internal.h"
 #include "dut/lease.h"
-#include "dut/worker.h"
 
 /* What an attempt needs before it begins: its records on the disk, then a process with its fds. */
 
 /* ---- the records before the start ---- */
 
 struct commit {
-	int job_dir_fd, jobs_fd;
+	int job_dir_fd;
 	unsigned attempt;
 	struct sandbox_user user;
-	char record_name[32];
-	char *job_json, *record;
+	char *job_json;
 	void (*done)(int r, const struct error *err, void *data);
 	void *data;
 };
 
-static int write_commit(void *data, struct error *err)
+static int write_files(struct filebatch *files, void *data, struct error *err)
 {
 	const struct commit *commit = data;
 	int r = 0;
 
+	(void)files;
 	if (commit->attempt > 1)
 		r = jobdir_set_aside(commit->job_dir_fd, commit->attempt - 1, err);
 	if (r >= 0)
@@ -46,10 +46,7 @@ static int write_commit(void *data, struct error *err)
 				 strlen(commit->job_json), 0640, err);
 	if (r >= 0)
 		r = jobuser_hand_over(&commit->user, commit->job_dir_fd, err);
-	if (r < 0)
-		return r;
-	return file_replace(commit->jobs_fd, commit->record_name, commit->record,
-			    strlen(commit->record), 0600, err);
+	return r;
 }
 
 static void commit_done(int r, const struct error *err, void *data)
@@ -65,7 +62,6 @@ static void commit_release(void *data)
 
 	(void)close_fd(commit->job_dir_fd);
 	free(commit->job_json);
-	free(commit->record);
 	free(commit);
 }
 
@@ -103,23 +99,25 @@ int lease_commit(struct board *board, struct job *job,
 		 struct error *err)
 {
 	struct commit *commit = calloc(1, sizeof(*commit));
-	json_auto_t *record = job_to_record(job);
+	const struct daemon_commit files = {
+		.files = write_files,
+		.done = commit_done,
+		.release = commit_release,
+		.data = commit,
+	};
 	char path[32];
 	int r;
 
 	if (!commit)
 		return error_oom(err);
-	commit->jobs_fd = board->daemon->jobs_fd;
 	commit->attempt = job->attempt;
 	commit->user = job->user;
 	commit->done = done;
 	commit->data = data;
 	commit->job_dir_fd = -1;
-	(void)snprintf(commit->record_name, sizeof(commit->record_name), "%" PRIu64 ".json",
-		       job->id);
 	(void)snprintf(path, sizeof(path), "%" PRIu64, job->id);
-	r = file_open_beneath(&commit->job_dir_fd, commit->jobs_fd, path, O_DIRECTORY | O_RDONLY,
-			      err);
+	r = file_open_beneath(&commit->job_dir_fd, board->daemon->jobs_fd, path,
+			      O_DIRECTORY | O_RDONLY, err);
 	if (r < 0)
 		goto fail;
 	commit->job_json = renew_job_json(board, job, commit->job_dir_fd, err);
@@ -127,13 +125,7 @@ int lease_commit(struct board *board, struct job *job,
 		r = -EBADMSG;
 		goto fail;
 	}
-	commit->record = json_dumps(record, JSON_INDENT(1));
-	if (!commit->record) {
-		r = error_oom(err);
-		goto fail;
-	}
-	r = worker_run(board->daemon->worker, write_commit, commit_done, commit_release, commit,
-		       err);
+	r = daemon_commit_with(board->daemon, job, &files, err);
 	if (r < 0)
 		goto fail;
 	return 0;

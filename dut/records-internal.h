@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <assert.h>
+
 #include "base/list.h"
 #include "dut/records.h"
 
@@ -33,5 +35,11 @@ int records_make_anew(struct records *records, const char *why, struct error *er
 int records_read_file(const struct records *records, const char *name, struct job **ret_job,
 		      char **ret_text, struct error *err);
 
-/* Writes the row of a job; text is its record as in jobs/<id>.json. */
-int records_write_row(struct database *database, uint64_t id, const char *text, struct error *err);
+/* A job from the columns record and pruned_us, which come first in the row. */
+int records_job_from_row(struct job **ret, const struct database_row *row, struct error *err);
+
+/* From the loop: says what has happened to the database, once. */
+void records_say_notice(struct records *records);
+
+/* What blocks is for the start, when the thread has nothing to do yet. */
+#define RECORDS_ASSERT_START(records) assert(!(records)->is_working)

@@ -28,7 +28,7 @@ int records_write_row(struct database *database, uint64_t id, const char *text, 
 		database, err,
 		"INSERT INTO jobs (id, record, dut, owner, ended_us, base, attempt, submission, open)"
 		" VALUES (?1, ?2, ?2 ->> '$.dut', ?2 ->> '$.owner', ?2 ->> '$.ended_us',"
-		"  ?2 ->> '$.console_base', ?2 ->> '$.attempt', ?2 ->> '$.submission_id',"
+		"  ?2 ->> '$.console_base', coalesce(?2 ->> '$.attempt', 0), ?2 ->> '$.submission_id',"
 		"  ?2 ->> '$.state' <> 'ENDED' OR coalesce(?2 ->> '$.off_pending', 0)"
 		"  OR ?2 ->> '$.user' IS NOT NULL)"
 		" ON CONFLICT (id) DO UPDATE SET record = excluded.record, dut = excluded.dut,"

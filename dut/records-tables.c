@@ -269,6 +269,7 @@ int records_reservation_load(struct records *records,
 {
 	struct reservation_reader reader = { .each = each, .data = data };
 
+	RECORDS_ASSERT_START(records);
 	return database_query(records->database, read_reservation, &reader, err,
 			      "SELECT dut, record FROM reservations ORDER BY dut", "");
 }

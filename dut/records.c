@@ -204,7 +204,7 @@ static void free_batch(void *data)
 	free(batch);
 }
 
-static void say_notice(struct records *records)
+void records_say_notice(struct records *records)
 {
 	if (records->notice[0])
 		log_msg(LOG_WARNING, "%s", records->notice);
@@ -218,7 +218,7 @@ static void batch_done(int r, const struct error *err, void *data)
 
 	(void)r;
 	(void)err;
-	say_notice(records);
+	records_say_notice(records);
 	records->is_working = false;
 	/* What waits already is worked on while the loop hears of this. */
 	start_batch(records);
@@ -328,7 +328,7 @@ int records_open(struct records **ret, const struct records_config *config, stru
 		r = worker_new(&records->worker, config->event, err);
 	if (r < 0)
 		return r;
-	say_notice(records);
+	records_say_notice(records);
 	*ret = take_ptr(records);
 	return 0;
 }

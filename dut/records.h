@@ -61,6 +61,70 @@ struct records_work {
 
 int records_run(struct records *records, const struct records_work *work, struct error *err);
 
+/* ---- jobs ---- */
+
+/* In the thread: writes the row of a job; text is its record as in jobs/<id>.json. */
+int records_write_row(struct database *database, uint64_t id, const char *text, struct error *err);
+
+/* One that was found, or NULL when there is none; it is taken over. */
+typedef void (*records_job_fn)(int r, const struct error *err, struct job *job, void *data);
+
+/* By its number, or by the submission_id that its submitter gave it: as its row says. done runs
+ * once. */
+int records_find_job(struct records *records, uint64_t id, records_job_fn done, void *data,
+		     struct error *err);
+int records_find_submission(struct records *records, const char *submission_id, records_job_fn done,
+			    void *data, struct error *err);
+
+struct records_filter {
+	const char *dut, *owner; /* or NULL */
+	uint64_t before;	 /* ids below it; UINT64_MAX: all */
+	unsigned limit;
+};
+
+typedef void (*records_json_fn)(int r, const struct error *err, const json_t *array, void *data);
+
+/* Those for which nothing is left to do, the youngest first, as job_to_json() has them. done runs
+ * once; its array is borrowed. */
+int records_list_jobs(struct records *records, const struct records_filter *filter,
+		      records_json_fn done, void *data, struct error *err);
+
+/*
+ * The jobs for which something is left to do, for the start, before anything else was asked for:
+ * where a job's file and its row differ, the file decides. each takes its job over; has_file is
+ * false when only the row was left of it. What stands in no row yet gets one. *ret_highest is the
+ * highest id of which there is any trace.
+ *
+ * Blocks: on the disk.
+ */
+int records_load_jobs(struct records *records,
+		      void (*each)(struct job *job, bool has_file, void *data), void *data,
+		      uint64_t *ret_highest, struct error *err);
+
+/* Where the console of a job began. */
+struct records_console {
+	uint64_t base, job;
+	unsigned attempt; /* a former one's, of a job that was begun again; else 0 */
+};
+
+/* Of all others that have their files, DUT by DUT; those of one job in the order of its attempts.
+ * Likewise. */
+int records_load_consoles(struct records *records,
+			  void (*each)(const char *dut, const struct records_console *console,
+				       void *data),
+			  void *data, struct error *err);
+
+/* The same of one DUT, later: done runs once, from the loop; its list is borrowed. */
+typedef void (*records_consoles_fn)(int r, const struct error *err,
+				    const struct records_console *list, size_t count, void *data);
+int records_find_consoles(struct records *records, const char *dut, records_consoles_fn done,
+			  void *data, struct error *err);
+
+/* How many jobs are done with and have their files, what is known of their size, and how many are
+ * left without files. Likewise. */
+int records_count_jobs(struct records *records, uint64_t *ret_kept, uint64_t *ret_bytes,
+		       uint64_t *ret_pruned, struct error *err);
+
 /* ---- the audit: who did what, when ---- */
 
 struct records_audit {
@@ -92,7 +156,6 @@ enum { RECORDS_AUDIT_MAX = 1000 };
  * "action", "detail"}], at most limit of those with an id below before (UINT64_MAX: all); of one
  * DUT, or of all for NULL. done runs once; its array is borrowed.
  */
-typedef void (*records_json_fn)(int r, const struct error *err, const json_t *array, void *data);
 int records_audit_list(struct records *records, const char *dut, uint64_t before, unsigned limit,
 		       records_json_fn done, void *data, struct error *err);
 

@@ -16,7 +16,7 @@
 /*
  * file_replace(), with the reserve behind it.
  *
- * Blocks: on the disk. From one thread at a time.
+ * Blocks: on the disk.
  */
 int reserve_replace(int state_fd, int dir_fd, const char *name, const char *text, mode_t mode,
 		    struct error *err);

@@ -61,10 +61,11 @@ void viewers_end(struct viewers *viewers)
 static void viewer_done(void *data)
 {
 	struct viewer *viewer = data;
+	struct viewers *viewers = viewer->viewers;
 
 	list_remove(&viewer->link);
-	if (viewer->viewers)
-		viewer->viewers->count--;
+	if (viewers && --viewers->count == 0 && viewers->idle)
+		viewers->idle(viewers->idle_data);
 	if (viewer->binding)
 		binding_detach(viewer->binding);
 	history_cursor_done(&viewer->cursor);

@@ -24,6 +24,8 @@ struct viewers {
 	struct list list; /* viewer.link */
 	unsigned count;
 	unsigned max;
+	void (*idle)(void *data); /* runs when the last one has left; or NULL */
+	void *idle_data;
 };
 
 void viewers_init(struct viewers *viewers, unsigned max);

@@ -207,7 +207,7 @@ class Boards(unittest.TestCase):
 
 
 class Kept(unittest.TestCase):
-    """The oldest jobs go, as a whole, and take nothing else with them."""
+    """The files of the oldest jobs go, as a whole, and take nothing else with them."""
 
     def run_jobs(self, lab, count):
         for _ in range(count):
@@ -217,7 +217,7 @@ class Kept(unittest.TestCase):
         return int(job['id'])
 
     def kept(self, lab):
-        return [int(job['id']) for job in lab.get('/jobs')['jobs']]
+        return [int(job['id']) for job in lab.get('/jobs')['jobs'] if not job['pruned']]
 
     def files(self, lab):
         return sorted(os.listdir(os.path.join(lab.state, 'jobs')))
@@ -231,7 +231,15 @@ class Kept(unittest.TestCase):
             await_true(lambda: self.kept(lab) == [5, 4], 'the oldest to go')
             await_true(lambda: self.files(lab) == ['4', '4.json', '5', '5.json'],
                        'their files to go')
-            self.assertEqual(lab.api('GET', '/jobs/3').status, 404)
+            job = lab.get('/jobs/3')
+            self.assertEqual((job['state'], job['status']), ('ENDED', 'COMPLETE'))
+            for path in ('log', 'events', 'results'):
+                answer = lab.api('GET', f'/jobs/3/{path}')
+                self.assertEqual(answer.status, 410, answer)
+                self.assertEqual(answer.json['error'],
+                                 f'the files of job 3 were removed on {job["pruned"]}')
+            self.assertEqual(lab.dut('results', '3').rc, 68)
+            self.assertIn('b1: job 3: its files are removed', lab.log)
             self.assertEqual(lab.result(5)['status'], 'COMPLETE')
             # The console begins with what is left, and its offsets go on.
             base = lab.get('/jobs/4')['console_base']

@@ -203,6 +203,9 @@ static void an_empty_file_is_a_configuration(void **state)
 	assert_true(config->limits.console_log == UINT64_C(2) << 30);
 	assert_int_equal(config->limits.connections, 2000);
 	assert_int_equal(config->limits.kept_jobs, 10000);
+	assert_int_equal(config->limits.kept_records, 1000000);
+	assert_int_equal(config->limits.kept_age_us, 0);
+	assert_int_equal(config->limits.kept_size, 0);
 	assert_int_equal(config->limits.free_space, 256 << 20);
 	assert_int_equal(config->limits.idle_log, 256 << 20);
 	assert_int_equal(config->limits.waiting_jobs, 1000);

@@ -16,6 +16,7 @@
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/jobdir.h"
+#include "dut/records.h"
 #include "dut/worker.h"
 
 /* A disk on which big files take until the gate is opened. */
@@ -62,7 +63,14 @@ static int set_up(void **state)
 	assert_int_equal(file_make_dir(&f->daemon.jobs_fd, f->daemon.state_fd, "jobs", 0700, NULL),
 			 0);
 	assert_int_equal(sd_event_new(&f->daemon.event), 0);
-	assert_int_equal(worker_new(&f->daemon.worker, f->daemon.event, NULL), 0);
+	const struct records_config records = {
+		.event = f->daemon.event,
+		.state_dir = f->path,
+		.state_fd = f->daemon.state_fd,
+		.jobs_fd = f->daemon.jobs_fd,
+	};
+	list_init(&f->daemon.jobs);
+	assert_int_equal(records_open(&f->daemon.records, &records, NULL), 0);
 	assert_int_equal(worker_new(&f->daemon.bulk_worker, f->daemon.event, NULL), 0);
 	f->daemon.config = &f->config;
 	f->daemon.next_id = 1;
@@ -80,7 +88,7 @@ static int tear_down(void **state)
 
 	(void)close(gate[1]); /* whatever still waits goes on */
 	worker_free(f->daemon.bulk_worker);
-	worker_free(f->daemon.worker);
+	records_free(f->daemon.records);
 	sd_event_unref(f->daemon.event);
 	(void)close(gate[0]);
 	(void)close(f->daemon.jobs_fd);
@@ -201,7 +209,7 @@ static void the_end_of_dutd_leaves_no_half_a_job(void **state)
 	begin(&big, JOBDIR_BIG_TARBALL + 1);
 	assert_int_equal(write(gate[1], "go", 2), 2);
 	f->daemon.bulk_worker = worker_free(f->daemon.bulk_worker);
-	f->daemon.worker = worker_free(f->daemon.worker);
+	f->daemon.records = records_free(f->daemon.records);
 	assert_int_equal(f->done, 0);
 	assert_int_equal(fstatat(f->daemon.jobs_fd, "1.json", &status, 0), -1);
 	job_free(big.job);

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "dut/job.h"
+#include "dut/records-internal.h"
+
+/* The rows of jobs: found one by one, and in pages. */
+
+int records_job_from_row(struct job **ret, const struct database_row *row, struct error *err)
+{
+	json_auto_t *record = json_loads(database_text(row, 0), 0, NULL);
+	int r = job_from_record(ret, record, err);
+
+	if (r < 0)
+		return r;
+	(*ret)->pruned_us = (uint64_t)database_integer(row, 1);
+	(*ret)->closed = true;
+	return 0;
+}
+
+/* ---- one ---- */
+
+struct find_work {
+	uint64_t id;
+	char *submission; /* NULL: by id */
+	struct job *job;
+	records_job_fn done;
+	void *data;
+};
+
+static void release_find(void *data)
+{
+	struct find_work *find = data;
+
+	job_free(find->job);
+	free(find->submission);
+	free(find);
+}
+
+static int take_job(const struct database_row *row, void *data, struct error *err)
+{
+	struct find_work *find = data;
+
+	find->job = job_free(find->job);
+	return records_job_from_row(&find->job, row, err);
+}
+
+static int read_job(struct database *database, void *data, struct error *err)
+{
+	struct find_work *find = data;
+
+	if (find->submission)
+		return database_query(database, take_job, find, err,
+				      "SELECT record, pruned_us FROM jobs WHERE submission = ?"
+				      " ORDER BY id LIMIT 1",
+				      "s", find->submission);
+	return database_query(database, take_job, find, err,
+			      "SELECT record, pruned_us FROM jobs WHERE id = ?", "u", find->id);
+}
+
+static void find_done(int r, const struct error *err, void *data)
+{
+	struct find_work *find = data;
+
+	find->done(r, err, r < 0 ? NULL : take_ptr(find->job), find->data);
+}
+
+static int start_find(struct records *records, struct find_work *find, struct error *err)
+{
+	const struct records_work work = {
+		.read = read_job,
+		.done = find_done,
+		.release = release_find,
+		.data = find,
+	};
+	int r = records_run(records, &work, err);
+
+	if (r < 0)
+		release_find(find);
+	return r;
+}
+
+int records_find_job(struct records *records, uint64_t id, records_job_fn done, void *data,
+		     struct error *err)
+{
+	struct find_work *find = calloc(1, sizeof(*find));
+
+	if (!find)
+		return error_oom(err);
+	*find = (struct find_work){ .id = id, .done = done, .data = data };
+	return start_find(records, find, err);
+}
+
+int records_find_submission(struct records *records, const char *submission_id, records_job_fn done,
+			    void *data, struct error *err)
+{
+	struct find_work *find = calloc(1, sizeof(*find));
+
+	if (!find)
+		return error_oom(err);
+	*find = (struct find_work){ .done = done, .data = data };
+	find->submission = strdup(submission_id);
+	if (!find->submission) {
+		release_find(find);
+		return error_oom(err);
+	}
+	return start_find(records, find, err);
+}
+
+/* ---- pages ---- */
+
+struct page_work {
+	struct records_filter filter;
+	char *dut, *owner;
+	json_t *array;
+	records_json_fn done;
+	void *data;
+};
+
+static void release_page(void *data)
+{
+	struct page_work *page = data;
+
+	json_decref(page->array);
+	free(page->dut);
+	free(page->owner);
+	free(page);
+}
+
+static int add_job(const struct database_row *row, void *data, struct error *err)
+{
+	const struct page_work *page = data;
+	struct job *job;
+	int r = records_job_from_row(&job, row, err);
+
+	if (r < 0)
+		return r;
+	r = json_array_append_new(page->array, job_to_json(job));
+	job_free(job);
+	return r < 0 ? error_oom(err) : 0;
+}
+
+/* Each with the index that fits. */
+static int read_page(struct database *database, void *data, struct error *err)
+{
+	static const char all[] = "SELECT record, pruned_us FROM jobs"
+				  " WHERE id < ?1 AND NOT open ORDER BY id DESC LIMIT ?2";
+	static const char of_dut[] =
+		"SELECT record, pruned_us FROM jobs WHERE id < ?1 AND NOT open AND dut = ?3"
+		" AND (?4 IS NULL OR owner = ?4) ORDER BY id DESC LIMIT ?2";
+	static const char of_owner[] =
+		"SELECT record, pruned_us FROM jobs WHERE id < ?1 AND NOT open AND owner = ?4"
+		" AND (?3 IS NULL OR dut = ?3) ORDER BY id DESC LIMIT ?2";
+	const struct page_work *page = data;
+	uint64_t limit = page->filter.limit;
+
+	(void)json_array_clear(page->array);
+	if (!page->dut && !page->owner)
+		return database_query(database, add_job, data, err, all, "uu", page->filter.before,
+				      limit);
+	return database_query(database, add_job, data, err, page->dut ? of_dut : of_owner, "uuss",
+			      page->filter.before, limit, page->dut, page->owner);
+}
+
+static void page_done(int r, const struct error *err, void *data)
+{
+	const struct page_work *page = data;
+
+	page->done(r, err, page->array, page->data);
+}
+
+int records_list_jobs(struct records *records, const struct records_filter *filter,
+		      records_json_fn done, void *data, struct error *err)
+{
+	struct page_work *page = calloc(1, sizeof(*page));
+	const struct records_work work = {
+		.read = read_page,
+		.done = page_done,
+		.release = release_page,
+		.data = page,
+	};
+	int r = 0;
+
+	if (!page)
+		return error_oom(err);
+	*page = (struct page_work){ .filter = *filter, .done = done, .data = data };
+	if (page->filter.before > INT64_MAX)
+		page->filter.before = INT64_MAX;
+	page->dut = filter->dut ? strdup(filter->dut) : NULL;
+	page->owner = filter->owner ? strdup(filter->owner) : NULL;
+	page->array = json_array();
+	if (!page->array || (filter->dut && !page->dut) || (filter->owner && !page->owner))
+		r = error_oom(err);
+	if (r >= 0)
+		r = records_run(records, &work, err);
+	if (r < 0)
+		release_page(page);
+	return r;
+}
