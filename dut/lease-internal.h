@@ -9,6 +9,8 @@
 
 #include "base/protocol.h"
 #include "dut/board.h"
+#include "dut/fdstore.h"
+#include "dut/words.h"
 
 /* What lease.c (the process) and lease-start.c, lease-control.c (the talk with it) and
  * lease-console.c share. */
@@ -21,6 +23,10 @@ struct lease {
 	bool adopted; /* an earlier dutd's: no child of ours, its exit status cannot be had */
 	sd_event_source *child_source;
 	uint64_t begun_us; /* CLOCK_BOOTTIME */
+
+	int words_fd; /* what it says is read there; -1 once the words have it */
+	struct words *words;
+	struct fdstore_slot words_slot;
 
 	int ready_fd; /* pipe; -1 after its word */
 	sd_event_source *ready_source;
@@ -59,6 +65,10 @@ void lease_refuse(struct lease *lease, const char *why);
 
 /* lease-start.c: starts the process with its fds; pid, pidfd and ready_fd are set. */
 int lease_spawn(struct lease *lease, struct error *err);
+
+/* What its process says, a line each of the log; words_fd is taken over, or what an earlier dutd
+ * had of it. */
+int lease_listen(struct lease *lease, struct error *err);
 
 /* lease-control.c */
 int lease_greet(struct lease *lease, struct error *err);

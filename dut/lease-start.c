@@ -171,7 +171,7 @@ static void free_environment(char **environment)
 
 /* The fds of the executor, opened one by one. */
 struct start_fds {
-	int job_socket, control_socket, job_dir, ready_write, tarball;
+	int job_socket, control_socket, job_dir, ready_write, words_write, tarball;
 };
 
 static void close_start_fds(const struct start_fds *fds)
@@ -180,6 +180,7 @@ static void close_start_fds(const struct start_fds *fds)
 	(void)close_fd(fds->control_socket);
 	(void)close_fd(fds->job_dir);
 	(void)close_fd(fds->ready_write);
+	(void)close_fd(fds->words_write);
 	(void)close_fd(fds->tarball);
 }
 
@@ -189,7 +190,7 @@ static int open_start_fds(struct lease *lease, struct start_fds *fds, struct err
 	char path[32];
 	int pipes[2], r;
 
-	*fds = (struct start_fds){ -1, -1, -1, -1, -1 };
+	*fds = (struct start_fds){ -1, -1, -1, -1, -1, -1 };
 	(void)snprintf(path, sizeof(path), "%" PRIu64, lease->job->id);
 	r = file_open_beneath(&fds->job_dir, board->daemon->jobs_fd, path, O_DIRECTORY | O_RDONLY,
 			      err);
@@ -210,7 +211,7 @@ static int open_start_fds(struct lease *lease, struct start_fds *fds, struct err
 	fds->ready_write = pipes[1];
 	if (fcntl(lease->ready_fd, F_SETFL, O_NONBLOCK) < 0)
 		return error_errno(err, "cannot set up the ready pipe");
-	return 0;
+	return words_pipe(&lease->words_fd, &fds->words_write, err);
 }
 
 static int spawn_executor(struct lease *lease, const struct start_fds *fds, struct error *err)
@@ -226,6 +227,8 @@ static int spawn_executor(struct lease *lease, const struct start_fds *fds, stru
 		{ fds->control_socket, EXECUTOR_FD_CONTROL_SOCKET },
 		{ fds->job_dir, EXECUTOR_FD_JOB_DIR },
 		{ fds->ready_write, EXECUTOR_FD_READY },
+		{ fds->words_write, STDOUT_FILENO },
+		{ fds->words_write, STDERR_FILENO },
 		{ fds->tarball, EXECUTOR_FD_TARBALL },
 	};
 	struct spawn_config config = {
@@ -251,6 +254,28 @@ static int spawn_executor(struct lease *lease, const struct start_fds *fds, stru
 	}
 	free_environment(environment);
 	return r;
+}
+
+int lease_listen(struct lease *lease, struct error *err)
+{
+	struct daemon *daemon = lease->board->daemon;
+	const struct words_config config = {
+		.event = daemon->event,
+		.board = lease->board->config->id,
+		.job = lease->job->id,
+		.who = "dut-executor",
+	};
+	char name[24];
+
+	(void)snprintf(name, sizeof(name), "%" PRIu64, lease->job->id);
+	fdstore_slot_init(&lease->words_slot, "words", config.board, name);
+	if (lease->words_fd >= 0)
+		fdstore_put(daemon->fdstore, &lease->words_slot, lease->words_fd);
+	else
+		lease->words_fd = fdstore_take(daemon->fdstore, &lease->words_slot);
+	return lease->words_fd < 0
+		       ? 0
+		       : words_new(&lease->words, &config, take_fd(&lease->words_fd), err);
 }
 
 int lease_spawn(struct lease *lease, struct error *err)

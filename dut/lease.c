@@ -57,6 +57,9 @@ struct lease *lease_free(struct lease *lease)
 	sd_event_source_disable_unref(lease->kill_timer);
 	sd_event_source_disable_unref(lease->overall_timer);
 	sd_event_source_disable_unref(lease->console_timer);
+	fdstore_put(lease->board->daemon->fdstore, &lease->words_slot, -1);
+	words_free(lease->words);
+	(void)close_fd(lease->words_fd);
 	(void)close_fd(lease->pidfd);
 	(void)close_fd(lease->ready_fd);
 	(void)close_fd(lease->control_fd);
@@ -311,6 +314,8 @@ static int watch(struct lease *lease, struct error *err)
 					     on_child, lease);
 	if (r >= 0)
 		r = watch_overall(lease);
+	if (r >= 0)
+		r = lease_listen(lease, NULL);
 	if (r < 0)
 		return error_code(err, r, "cannot watch the executor");
 	(void)sd_event_source_set_description(lease->timer, "executor-start");
@@ -330,6 +335,7 @@ int lease_start(struct lease **ret, struct board *board, struct job *job, struct
 		.board = board,
 		.job = job,
 		.pidfd = -1,
+		.words_fd = -1,
 		.ready_fd = -1,
 		.control_fd = -1,
 		.begun_us = clock_now_us(),
@@ -370,6 +376,7 @@ int lease_adopt(struct lease **ret, struct board *board, struct job *job, pid_t 
 		.pidfd = pidfd_open(pid, 0),
 		.adopted = true,
 		.ready = true,
+		.words_fd = -1,
 		.ready_fd = -1,
 		.control_fd = -1,
 		.begun_us = clock_now_us(),
@@ -383,6 +390,8 @@ int lease_adopt(struct lease **ret, struct board *board, struct job *job, pid_t 
 				      lease);
 	if (r >= 0)
 		r = watch_overall(lease);
+	if (r >= 0)
+		r = lease_listen(lease, NULL);
 	if (r < 0)
 		return error_code(err, r, "cannot watch the executor");
 	(void)sd_event_source_set_description(lease->child_source, "executor");

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/spawn.h"
 #include "dut/daemon.h"
+#include "dut/words.h"
 
 enum { MAX_OUTPUT = 1 << 20, TIME_LIMIT_S = 5 };
 
@@ -25,6 +26,7 @@ struct validator {
 	void *data;
 	int pidfd, output_fd;
 	sd_event_source *child, *output, *timer;
+	struct words *words; /* what it says besides */
 	char *text;
 	size_t length;
 	bool too_long, too_slow;
@@ -44,6 +46,7 @@ struct validator *validator_free(struct validator *validator)
 	sd_event_source_disable_unref(validator->timer);
 	(void)close_fd(validator->pidfd);
 	(void)close_fd(validator->output_fd);
+	words_free(validator->words);
 	free(validator->text);
 	free(validator);
 	return NULL;
@@ -160,8 +163,12 @@ static int start_process(struct validator *validator, const struct daemon *daemo
 	char name[] = "dut-executor", option[] = "--validate";
 	char *const argv[] = { name, option, NULL };
 	free_ char *path = NULL;
-	close_ int output = -1;
-	int pipes[2], r;
+	close_ int output = -1, words_write = -1;
+	const struct words_config words = {
+		.event = daemon->event,
+		.who = "the check of a job file",
+	};
+	int pipes[2], words_read, r;
 	pid_t pid;
 
 	if (asprintf(&path, "%s/dut-executor", daemon->libexec_dir) < 0) {
@@ -174,7 +181,13 @@ static int start_process(struct validator *validator, const struct daemon *daemo
 	output = pipes[1];
 	(void)fcntl(validator->output_fd, F_SETFL, O_NONBLOCK);
 
-	const struct spawn_fd fds[] = { { input_fd, 0 }, { output, 1 } };
+	r = words_pipe(&words_read, &words_write, err);
+	if (r >= 0)
+		r = words_new(&validator->words, &words, words_read, err);
+	if (r < 0)
+		return r;
+
+	const struct spawn_fd fds[] = { { input_fd, 0 }, { output, 1 }, { words_write, 2 } };
 	const struct spawn_config config = {
 		.path = path, .argv = argv, .fds = fds, .n_fds = ARRAY_SIZE(fds)
 	};
