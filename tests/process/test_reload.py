@@ -3,6 +3,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import threading
@@ -464,6 +465,89 @@ class Asked(Base):
                 lab.stop()
                 lab.start()
                 lab.await_board('b2', 'IDLE')
+
+
+class UnderLoad(Base):
+    """
+    DUT_RELOADS and DUT_RELOAD_JOBS make it as large as one likes: 1000 and 50, once before a
+    release.
+    """
+    RELOADS = int(os.environ.get('DUT_RELOADS', 100))
+    JOBS = int(os.environ.get('DUT_RELOAD_JOBS', 10))
+    FLOOD = BOOT + 'at 20ms flood 20000\n'
+
+    def write_board(self, lab, board, present=True, **keys):
+        if not present:
+            lab.write(f'etc/duts.d/{board}.yaml', '')
+            return
+        script = keys.pop('script', 'script')
+        lab.board(board, {'type': 'flood', 'sim': {
+            'script': lab.path('boards', board, script),
+            'sent': lab.path('boards', board, 'sent.bin')}, **keys})
+
+    def change_something(self, lab, choose, count):
+        """What one may do to the files of a lab at work."""
+        busy = f'b{choose.randrange(self.JOBS)}'
+        idle = f'idle{choose.randrange(4)}'
+        what = choose.randrange(7)
+        if what == 0:
+            self.write_board(lab, busy, description=f'change {count}')
+        elif what == 1:
+            self.write_board(lab, busy, tags=[f't{count}'], aliases=[f'a{count}'])
+        elif what == 2:
+            self.write_board(lab, busy, script=choose.choice(['script', 'other']))
+        elif what == 3:
+            self.write_board(lab, busy, present=choose.random() < 0.5)
+        elif what == 4:
+            self.write_board(lab, idle, present=choose.random() < 0.5,
+                             script=choose.choice(['script', 'other']))
+        elif what == 5:
+            lab.write('etc/types.d/flood.yaml', json.dumps({'flood': {'tags': [f'c{count}']}}))
+        else:
+            lab.configure({'limits': {'idle_log': f'{choose.randrange(1, 9)}MiB'}})
+        return what
+
+    def test_no_byte_is_lost(self):
+        seed = int(os.environ.get('DUT_RELOAD_SEED', random.randrange(1 << 32)))
+        choose = random.Random(seed)
+        boards = [f'b{n}' for n in range(self.JOBS)]
+        with self.subTest(seed=seed), Lab() as lab:
+            lab.write('etc/types.d/flood.yaml', '{flood: {}}')
+            for board in [*boards, *(f'idle{n}' for n in range(4))]:
+                for script in ('script', 'other'):
+                    lab.write(f'boards/{board}/{script}', self.FLOOD)
+                self.write_board(lab, board)
+            lab.start()
+            jobs = {board: self.run_until_running(lab, board) for board in boards}
+            pids = {board: lab.executor_pid(board) for board in boards}
+            log = lab.stream(f'/jobs/{jobs["b0"]}/log', follow=1, offset=0)
+            early = 0
+            for count in range(self.RELOADS):
+                if count % 2:
+                    self.change_something(lab, choose, count)
+                changes = reload(lab)
+                if not count % 2:
+                    # What waits, or ends, is said each time.
+                    self.assertEqual([text for _, text in changes
+                                      if 'waits' not in text and 'is ended' not in text], [])
+                if count == self.RELOADS // 4:
+                    early = processes.resident(lab.daemon.pid)
+            late = processes.resident(lab.daemon.pid)
+            self.assertEqual({board: lab.executor_pid(board) for board in boards}, pids)
+            for job in jobs.values():
+                self.assertEqual(lab.get(f'/jobs/{job}')['state'], 'RUNNING')
+                lab.api('POST', f'/jobs/{job}/cancel', {})
+            for job in jobs.values():
+                self.assertEqual(lab.await_job(job)['status'], 'CANCELLED')
+            with open(lab.job_file(jobs['b0'], 'console.log'), 'rb') as file:
+                self.assertEqual(log.read_all(), file.read())
+            if not processes.has_sanitizer(lab.daemon.pid):
+                self.assertLess(late - early, 4 << 20, 'dutd has grown')
+            await_true(lambda: reload(lab) == [], 'all changes')
+            for board in boards:
+                with open(lab.path('boards', board, 'sent.bin'), 'rb') as file:
+                    sent = file.read()
+                self.assertEqual(whole_console(self, lab, board), sent)
 
 
 if __name__ == '__main__':
