@@ -94,6 +94,19 @@ void board_read_consoles(struct board *board)
 	}
 }
 
+bool board_misses_console(const struct board *board)
+{
+	for (size_t i = 0; i < board->n_lines; i++) {
+		const struct config_console *console =
+			config_find_console(line_dut(board->lines[i]), line_name(board->lines[i]));
+
+		if (line_state(board->lines[i]) == LINE_CLOSED && console &&
+		    !power_driver_is_virtual(console->driver))
+			return true;
+	}
+	return false;
+}
+
 /* ---- the end of a virtual board ---- */
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *data)
@@ -233,6 +246,8 @@ static int exchange_hardware(struct board *board, struct error *err)
 	if (r >= 0)
 		commit_exchange(board, &exchange);
 	exchange_done(&exchange, board->config->n_consoles);
+	if (r >= 0)
+		board_read_consoles(board);
 	if (r >= 0 && board->outlet)
 		(void)outlet_request(board->outlet, OUTLET_READ, NULL, NULL, NULL, NULL);
 	return r;

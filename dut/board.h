@@ -103,8 +103,11 @@ int board_renew(struct board *board, struct error *err);
 /* Whether nothing but board_renew() itself takes time: nobody has it. */
 bool board_is_being_renewed(const struct board *board);
 
-/* Connects and reads its consoles, which others may have given up; for a board that nobody has. */
+/* Connects and reads its consoles; for a board that nobody has. */
 void board_read_consoles(struct board *board);
+
+/* Whether it has a console that is not there, and that another board may have had. */
+bool board_misses_console(const struct board *board);
 
 /* Whether nobody has the board and nothing goes on with it. */
 bool board_is_nobodys(const struct board *board);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/http.h"
 #include "base/log.h"
 #include "dut/board.h"
@@ -26,6 +27,8 @@
  */
 
 enum { MAX_TEXT = 700 };
+
+static const uint64_t SLICE_US = 5000;
 
 /* ---- what is told ---- */
 
@@ -276,6 +279,16 @@ static int change_boards(struct daemon *daemon, json_t *changes)
 
 /* ---- new ones ---- */
 
+/* Before those that leave. */
+static void insert_board(struct daemon *daemon, struct board *board)
+{
+	struct list *before = &daemon->boards;
+
+	for (unsigned i = 0; i < daemon->n_leaving; i++)
+		before = before->previous;
+	list_append(before, &board->link);
+}
+
 static void open_board(struct daemon *daemon, json_t *changes, struct config_dut *dut)
 {
 	json_t *change = json_pack("{s:s}", "dut", dut->id);
@@ -287,7 +300,7 @@ static void open_board(struct daemon *daemon, json_t *changes, struct config_dut
 		report(daemon, changes, change, "refused", "refused: %s", err.text);
 		return;
 	}
-	list_append(&daemon->boards, &board->link);
+	insert_board(daemon, board);
 	daemon_attach_jobs(daemon, board);
 	reservation_load(board);
 	board_begin(board);
@@ -314,12 +327,12 @@ static void sort_boards(struct daemon *daemon)
 }
 
 /* A console that another board has given up may be there now. */
-static void read_consoles(struct daemon *daemon)
+static void find_consoles(struct daemon *daemon)
 {
 	LIST_FOREACH(link, &daemon->boards) {
 		struct board *board = CONTAINER_OF(link, struct board, link);
 
-		if (board_is_nobodys(board))
+		if (board_misses_console(board) && board_is_nobodys(board))
 			board_read_consoles(board);
 	}
 }
@@ -334,15 +347,33 @@ json_t *reload_apply(struct daemon *daemon, struct config *config, const struct 
 	use_settings(daemon);
 	token_watch_renew(daemon);
 	(void)change_boards(daemon, changes);
-	for (size_t i = 0; i < config->n_duts; i++)
-		if (!config->duts[i]->board)
-			open_board(daemon, changes, config->duts[i]);
 	sort_boards(daemon);
-	if (json_array_size(changes) > 0)
-		read_consoles(daemon);
 	(void)config_free(old);
 	dispatch_later(daemon);
 	return changes;
+}
+
+bool reload_open_some(struct daemon *daemon, json_t *changes, size_t *next)
+{
+	const struct config *config = daemon->config;
+	uint64_t until_us = clock_now_us() + SLICE_US;
+
+	for (; *next < config->n_duts; (*next)++) {
+		if (config->duts[*next]->board)
+			continue;
+		if (clock_now_us() >= until_us)
+			return false;
+		open_board(daemon, changes, config->duts[*next]);
+	}
+	return true;
+}
+
+void reload_finish(struct daemon *daemon, const json_t *changes)
+{
+	sort_boards(daemon);
+	if (json_array_size(changes) > 0)
+		find_consoles(daemon);
+	dispatch_later(daemon);
 }
 
 void reload_settle(struct daemon *daemon)
@@ -365,5 +396,5 @@ void reload_settle(struct daemon *daemon)
 			let_go(daemon, board);
 	}
 	if (any)
-		read_consoles(daemon);
+		find_consoles(daemon);
 }

@@ -31,12 +31,15 @@ struct caller {
 struct reload {
 	struct daemon *daemon;
 	char *path;
-	struct yaml_tree *at_start; /* the settings then: some hold until dutd is started again */
-	struct worker *worker;	    /* from the first round on: nobody else's work delays it */
-	struct list callers;	    /* caller.link */
-	bool reading;		    /* a round is under way, */
-	bool again;		    /* and another one follows */
-	bool by_signal[2];	    /* who asked for the present, and for the next round */
+	struct yaml_tree *at_start;   /* the settings then: some hold until dutd is started again */
+	struct worker *worker;	      /* from the first round on: nobody else's work delays it */
+	struct list callers;	      /* caller.link */
+	bool reading;		      /* a round is under way, */
+	bool again;		      /* and another one follows */
+	json_t *changes;	      /* what it has changed so far, */
+	size_t next;		      /* with the DUTs up to this one, */
+	sd_event_source *open_source; /* and goes on with the next ones */
+	bool by_signal[2];	      /* who asked for the present, and for the next round */
 };
 
 /* What the thread works on. */
@@ -60,6 +63,8 @@ struct reload *reload_free(struct reload *reload)
 	reload->worker = worker_free(reload->worker);
 	LIST_FOREACH_SAFE(link, after, &reload->callers)
 		caller_free(CONTAINER_OF(link, struct caller, link));
+	sd_event_source_disable_unref(reload->open_source);
+	json_decref(reload->changes);
 	(void)yaml_tree_free(reload->at_start);
 	free(reload->path);
 	free(reload);
@@ -68,10 +73,13 @@ struct reload *reload_free(struct reload *reload)
 
 CLEANUP_DEFINE(struct reload *, reload_free)
 
+static int on_open(sd_event_source *source, uint64_t usec, void *data);
+
 int reload_new(struct reload **ret, struct daemon *daemon, const char *path, struct error *err)
 {
 	cleanup_(reload_freep) struct reload *reload = calloc(1, sizeof(*reload));
 	free_ char *here = NULL;
+	int r;
 
 	if (!reload)
 		return error_oom(err);
@@ -86,6 +94,14 @@ int reload_new(struct reload **ret, struct daemon *daemon, const char *path, str
 	}
 	if (!reload->path || yaml_merge(&reload->at_start, NULL, daemon->config->settings) < 0)
 		return error_oom(err);
+	/* A timer: a defer source that is always due comes before all others. */
+	r = sd_event_add_time(daemon->event, &reload->open_source, CLOCK_MONOTONIC, 0, 1, on_open,
+			      reload);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(reload->open_source, SD_EVENT_OFF);
+	if (r < 0)
+		return error_code(err, r, "cannot add an event source");
+	(void)sd_event_source_set_description(reload->open_source, "reload");
 	*ret = take_ptr(reload);
 	return 0;
 }
@@ -202,25 +218,49 @@ static void end_round(struct reload *reload)
 		begin_round(reload);
 }
 
+static void open_later(struct reload *reload)
+{
+	(void)sd_event_source_set_time_relative(reload->open_source, 0);
+	(void)sd_event_source_set_enabled(reload->open_source, SD_EVENT_ONESHOT);
+}
+
+/* Each new DUT is a few folders and files: others get their turn between them. */
+static int on_open(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct reload *reload = data;
+
+	(void)source;
+	(void)usec;
+	if (!reload_open_some(reload->daemon, reload->changes, &reload->next)) {
+		open_later(reload);
+		return 0;
+	}
+	reload_finish(reload->daemon, reload->changes);
+	if (json_array_size(reload->changes) == 0)
+		log_msg(LOG_NOTICE, "read the configuration again: nothing has changed");
+	note_signal(reload, reload->changes);
+	answer_callers(reload, reload->changes);
+	json_decref(take_ptr(reload->changes));
+	end_round(reload);
+	return 0;
+}
+
 static void on_read(int r, const struct error *err, void *data)
 {
 	struct reading *reading = data;
 	struct reload *reload = reading->reload;
 	struct daemon *daemon = reload->daemon;
-	json_t *changes;
 
 	if (r < 0) {
 		refuse(reload, &reading->problems, err);
 	} else if (daemon->stop_timer) {
 		refuse_callers(reload, 503, NULL, "dutd is stopping; try again when it is back");
 	} else {
-		changes = reload_apply(daemon, take_ptr(reading->config),
-				       yaml_root(reload->at_start));
-		if (json_array_size(changes) == 0)
-			log_msg(LOG_NOTICE, "read the configuration again: nothing has changed");
-		note_signal(reload, changes);
-		answer_callers(reload, changes);
-		json_decref(changes);
+		reload->changes = reload_apply(daemon, take_ptr(reading->config),
+					       yaml_root(reload->at_start));
+		reload->next = 0;
+		open_later(reload);
+		return;
 	}
 	end_round(reload);
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 #include "base/error.h"
 #include "base/yaml.h"
@@ -37,11 +39,18 @@ void api_reload(struct http_request *request, void *data);
 /* ---- reload-apply.c ---- */
 
 /*
- * Makes a configuration (taken over) the daemon's. Returns an array with an object for each change:
- * {dut or setting, keys, outcome, job, text}. at_start: the settings that dutd was started with.
+ * Makes a configuration (taken over) the daemon's, without the DUTs that are new. Returns an array
+ * with an object for each change: {dut or setting, keys, outcome, job, text}. at_start: the
+ * settings that dutd was started with.
  */
 json_t *reload_apply(struct daemon *daemon, struct config *config,
 		     const struct yaml_node *at_start);
+
+/* Opens some of the new DUTs, from *next on, for some milliseconds. True when all are. */
+bool reload_open_some(struct daemon *daemon, json_t *changes, size_t *next);
+
+/* After both. */
+void reload_finish(struct daemon *daemon, const json_t *changes);
 
 /* What waited until nobody has its board, and can be done now. For dispatch_later() alone. */
 void reload_settle(struct daemon *daemon);
