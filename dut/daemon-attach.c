@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,9 +50,9 @@ static void on_consoles(int r, const struct error *err, const struct records_con
 			size_t count, void *data)
 {
 	struct log_call *call = data;
-	const struct board *board = daemon_find_board(call->daemon, call->dut);
+	const struct board *board = r < 0 ? NULL : daemon_find_board(call->daemon, call->dut);
 
-	if (r < 0)
+	if (r < 0 && r != -ECANCELED)
 		log_board(call->dut, LOG_WARNING, "the logs of its jobs are not found: %s",
 			  err->text);
 	for (size_t i = 0; i < count && is_of(board, call->dut) && board->n_lines > 0; i++)

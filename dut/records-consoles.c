@@ -90,7 +90,10 @@ struct find_work {
 static void release_find(void *data)
 {
 	struct find_work *find = data;
+	struct error err;
 
+	if (find->done)
+		find->done(records_cancelled(&err), &err, NULL, 0, find->data);
 	free(find->dut);
 	free(find->list);
 	free(find);
@@ -132,9 +135,11 @@ static int read_consoles(struct database *database, void *data, struct error *er
 
 static void find_done(int r, const struct error *err, void *data)
 {
-	const struct find_work *find = data;
+	struct find_work *find = data;
+	records_consoles_fn done = find->done;
 
-	find->done(r, err, find->list, r < 0 ? 0 : find->count, find->data);
+	find->done = NULL;
+	done(r, err, find->list, r < 0 ? 0 : find->count, find->data);
 }
 
 int records_find_consoles(struct records *records, const char *dut, records_consoles_fn done,
@@ -155,7 +160,9 @@ int records_find_consoles(struct records *records, const char *dut, records_cons
 	find->data = data;
 	find->dut = strdup(dut);
 	r = find->dut ? records_run(records, &work, err) : error_oom(err);
-	if (r < 0)
+	if (r < 0) {
+		find->done = NULL;
 		release_find(find);
+	}
 	return r;
 }

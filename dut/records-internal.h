@@ -41,5 +41,8 @@ int records_job_from_row(struct job **ret, const struct database_row *row, struc
 /* From the loop: says what has happened to the database, once. */
 void records_say_notice(struct records *records);
 
+/* Fills err for a question that is not answered any more, and returns -ECANCELED. */
+int records_cancelled(struct error *err);
+
 /* What blocks is for the start, when the thread has nothing to do yet. */
 #define RECORDS_ASSERT_START(records) assert(!(records)->is_working)

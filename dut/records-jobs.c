@@ -34,7 +34,10 @@ struct find_work {
 static void release_find(void *data)
 {
 	struct find_work *find = data;
+	struct error err;
 
+	if (find->done)
+		find->done(records_cancelled(&err), &err, NULL, find->data);
 	job_free(find->job);
 	free(find->submission);
 	free(find);
@@ -64,8 +67,10 @@ static int read_job(struct database *database, void *data, struct error *err)
 static void find_done(int r, const struct error *err, void *data)
 {
 	struct find_work *find = data;
+	records_job_fn done = find->done;
 
-	find->done(r, err, r < 0 ? NULL : take_ptr(find->job), find->data);
+	find->done = NULL;
+	done(r, err, r < 0 ? NULL : take_ptr(find->job), find->data);
 }
 
 static int start_find(struct records *records, struct find_work *find, struct error *err)
@@ -78,8 +83,10 @@ static int start_find(struct records *records, struct find_work *find, struct er
 	};
 	int r = records_run(records, &work, err);
 
-	if (r < 0)
+	if (r < 0) {
+		find->done = NULL;
 		release_find(find);
+	}
 	return r;
 }
 
@@ -101,12 +108,13 @@ int records_find_submission(struct records *records, const char *submission_id, 
 
 	if (!find)
 		return error_oom(err);
-	*find = (struct find_work){ .done = done, .data = data };
+	*find = (struct find_work){ .data = data };
 	find->submission = strdup(submission_id);
 	if (!find->submission) {
 		release_find(find);
 		return error_oom(err);
 	}
+	find->done = done;
 	return start_find(records, find, err);
 }
 
@@ -123,7 +131,10 @@ struct page_work {
 static void release_page(void *data)
 {
 	struct page_work *page = data;
+	struct error err;
 
+	if (page->done)
+		page->done(records_cancelled(&err), &err, page->array, page->data);
 	json_decref(page->array);
 	free(page->dut);
 	free(page->owner);
@@ -167,9 +178,11 @@ static int read_page(struct database *database, void *data, struct error *err)
 
 static void page_done(int r, const struct error *err, void *data)
 {
-	const struct page_work *page = data;
+	struct page_work *page = data;
+	records_json_fn done = page->done;
 
-	page->done(r, err, page->array, page->data);
+	page->done = NULL;
+	done(r, err, page->array, page->data);
 }
 
 int records_list_jobs(struct records *records, const struct records_filter *filter,
@@ -196,7 +209,9 @@ int records_list_jobs(struct records *records, const struct records_filter *filt
 		r = error_oom(err);
 	if (r >= 0)
 		r = records_run(records, &work, err);
-	if (r < 0)
+	if (r < 0) {
+		page->done = NULL;
 		release_page(page);
+	}
 	return r;
 }

@@ -118,7 +118,6 @@ static int import(struct records *records, unsigned *count, struct error *err)
 static void salvage(const struct records *records, const char *broken)
 {
 	static const char *const copies[] = {
-		"INSERT OR IGNORE INTO reservations SELECT * FROM old.reservations",
 		"INSERT OR IGNORE INTO audit SELECT * FROM old.audit",
 		"INSERT OR IGNORE INTO jobs SELECT * FROM old.jobs WHERE pruned_us IS NOT NULL",
 	};

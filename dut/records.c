@@ -286,6 +286,11 @@ int records_run(struct records *records, const struct records_work *work, struct
 	return 0;
 }
 
+int records_cancelled(struct error *err)
+{
+	return error_set(err, -ECANCELED, "dutd is stopping");
+}
+
 /* ---- opening and closing ---- */
 
 struct records *records_free(struct records *records)

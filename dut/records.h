@@ -61,6 +61,8 @@ struct records_work {
 
 int records_run(struct records *records, const struct records_work *work, struct error *err);
 
+/* The questions below that are still open in records_free() are answered with -ECANCELED. */
+
 /* ---- jobs ---- */
 
 /* In the thread: writes the row of a job; text is its record as in jobs/<id>.json. */
@@ -158,24 +160,3 @@ enum { RECORDS_AUDIT_MAX = 1000 };
  */
 int records_audit_list(struct records *records, const char *dut, uint64_t before, unsigned limit,
 		       records_json_fn done, void *data, struct error *err);
-
-/* ---- reservations: one of a DUT at most, as their owner describes them ---- */
-
-/*
- * Puts one in the place of what there is, or removes it (NULL). done (or NULL) runs when that is on
- * disk.
- *
- * Owns: reservation is borrowed for the call.
- */
-int records_reservation_put(struct records *records, const char *dut, const json_t *reservation,
-			    void (*done)(int r, const struct error *err, void *data), void *data,
-			    struct error *err);
-
-/*
- * All of them, for the start, before anything else was asked for.
- *
- * Blocks: on the disk.
- */
-int records_reservation_load(struct records *records,
-			     void (*each)(const char *dut, const json_t *reservation, void *data),
-			     void *data, struct error *err);

@@ -53,11 +53,7 @@ static const char *const steps[] = {
 	" action TEXT NOT NULL,"
 	" detail TEXT"
 	") STRICT;"
-	"CREATE INDEX audit_dut ON audit (dut, id);"
-	"CREATE TABLE reservations ("
-	" dut TEXT PRIMARY KEY,"
-	" record TEXT NOT NULL"
-	") STRICT;",
+	"CREATE INDEX audit_dut ON audit (dut, id);",
 };
 
 static int read_version(const struct database_row *row, void *data, struct error *err)

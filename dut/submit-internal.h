@@ -28,7 +28,8 @@ struct submission {
 	uint64_t user;	/* http_peer.user */
 	const char *id; /* the submission_id in metadata, or NULL */
 	char digest[JOB_CLIENT_DIGEST_SIZE];
-	bool repeats; /* waits for what becomes of the one with the same id */
+	bool repeats;		   /* waits for what becomes of the one with the same id */
+	struct submission **asked; /* while the records are looked for that id: says where it is */
 	struct validator *validator;
 	bool unchecked; /* waits for its turn to be checked */
 	int priority;

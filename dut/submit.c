@@ -24,6 +24,7 @@
 #include "dut/jobdir.h"
 #include "dut/jobuser.h"
 #include "dut/metadata.h"
+#include "dut/records.h"
 #include "dut/submit-internal.h"
 #include "dut/validator.h"
 
@@ -58,6 +59,8 @@ void submission_free(struct submission *submission)
 	if (submission->id)
 		dispatch_later(submission->daemon); /* who repeats it goes on */
 	queue_remove(&submission->claim);
+	if (submission->asked)
+		*submission->asked = NULL;
 	validator_free(submission->validator);
 	json_decref(submission->metadata);
 	json_decref(submission->result);
@@ -289,6 +292,14 @@ static bool is_same(struct submission *submission, const char *owner, uid_t owne
 	return !text;
 }
 
+static void answer_repeat(struct submission *submission, const struct job *job)
+{
+	if (!is_same(submission, job->owner, job->owner_uid, job->client.digest))
+		return;
+	submission_answer(submission->request, 200, job);
+	submission_free(submission);
+}
+
 /* A repeat gets the job of the first one, also while that is still on its way. */
 static bool is_repeat(struct submission *submission)
 {
@@ -302,20 +313,64 @@ static bool is_repeat(struct submission *submission)
 		return true;
 	}
 	job = find_job_of(submission->daemon, submission->id);
-	if (!job)
-		return false;
-	if (is_same(submission, job->owner, job->owner_uid, job->client.digest)) {
-		submission_answer(submission->request, 200, job);
-		submission_free(submission);
+	if (job)
+		answer_repeat(submission, job);
+	return job;
+}
+
+/* Of a job that has ended nothing may be left but its row. */
+static void on_row_found(int r, const struct error *err, struct job *job, void *data)
+{
+	struct submission **asked = data, *submission = *asked;
+	struct daemon *daemon;
+
+	free(asked);
+	if (submission) {
+		daemon = submission->daemon;
+		submission->asked = NULL;
+		if (r < 0)
+			submission_refuse_err(submission, r, err);
+		else if (job)
+			answer_repeat(submission, job);
+		else
+			submission->unchecked = true;
+		start_checks(daemon);
 	}
-	return true;
+	job_free(job);
+}
+
+static int look_for_row(struct submission *submission, struct error *err)
+{
+	struct submission **asked = malloc(sizeof(struct submission *));
+	int r;
+
+	if (!asked)
+		return error_oom(err);
+	*asked = submission;
+	r = records_find_submission(submission->daemon->records, submission->id, on_row_found,
+				    asked, err);
+	if (r < 0)
+		free(asked);
+	else
+		submission->asked = asked;
+	return r;
 }
 
 /* Frees at most this one; start_checks() has to follow. */
 static void begin(struct submission *submission)
 {
-	if (!submission->id || !is_repeat(submission))
+	struct error err;
+	int r;
+
+	if (!submission->id) {
 		submission->unchecked = true;
+		return;
+	}
+	if (is_repeat(submission))
+		return;
+	r = look_for_row(submission, &err);
+	if (r < 0)
+		submission_refuse_err(submission, r, &err);
 }
 
 /* ---- the request ---- */

@@ -145,6 +145,17 @@ static void audit_is_listed_youngest_first_and_by_dut(void **state)
 	assert_string_equal(member(f, 0, "who"), "bob");
 }
 
+static void a_question_that_is_open_at_the_end_is_answered(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(records_audit_list(f->records, NULL, UINT64_MAX, 10, on_list, f, NULL), 0);
+	assert_int_equal(records_audit_list(f->records, NULL, UINT64_MAX, 10, on_list, f, NULL), 0);
+	open_again(f);
+	assert_int_equal(f->done, 2);
+	assert_int_equal(f->r, -ECANCELED);
+}
+
 static void what_was_asked_for_is_written_when_dutd_leaves(void **state)
 {
 	struct fixture *f = *state;
@@ -158,38 +169,6 @@ static void what_was_asked_for_is_written_when_dutd_leaves(void **state)
 			 0);
 	await(f, 1);
 	assert_int_equal(json_array_size(f->array), MANY);
-}
-
-/* ---- reservations ---- */
-
-static void add_loaded(const char *dut, const json_t *reservation, void *data)
-{
-	struct fixture *f = data;
-
-	(void)snprintf(f->order + strlen(f->order), sizeof(f->order) - strlen(f->order), "%s=%s ",
-		       dut, json_string_value(json_object_get(reservation, "owner")));
-}
-
-static void put(struct fixture *f, const char *dut, const char *owner)
-{
-	json_auto_t *reservation = owner ? json_pack("{s:s}", "owner", owner) : NULL;
-
-	assert_int_equal(records_reservation_put(f->records, dut, reservation, NULL, NULL, NULL),
-			 0);
-}
-
-static void reservations_are_there_at_the_next_start(void **state)
-{
-	struct fixture *f = *state;
-
-	put(f, "b1", "alice");
-	put(f, "b2", "bob");
-	put(f, "b3", "carol");
-	put(f, "b2", NULL);
-	put(f, "b3", "dave");
-	open_again(f);
-	assert_int_equal(records_reservation_load(f->records, add_loaded, f, NULL), 0);
-	assert_string_equal(f->order, "b1=alice b3=dave ");
 }
 
 /* ---- work ---- */
@@ -377,7 +356,6 @@ static void one_that_is_damaged_while_dutd_runs_is_made_anew(void **state)
 	const struct records_work work = { .read = damage, .done = on_done, .data = f };
 
 	write_state(f, f->jobs_fd, "7.json", record);
-	put(f, "b1", "alice");
 	open_again(f);
 	assert_int_equal(records_run(f->records, &work, NULL), 0);
 	await(f, 1);
@@ -423,10 +401,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(audit_is_listed_youngest_first_and_by_dut, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(a_question_that_is_open_at_the_end_is_answered,
+						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_was_asked_for_is_written_when_dutd_leaves,
 						set_up, tear_down),
-		cmocka_unit_test_setup_teardown(reservations_are_there_at_the_next_start, set_up,
-						tear_down),
 		cmocka_unit_test_setup_teardown(work_is_done_in_order_and_fails_alone, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_damaged_one_is_moved_aside_and_made_anew, set_up,

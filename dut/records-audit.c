@@ -8,7 +8,7 @@
 #include "base/jsontext.h"
 #include "dut/records-internal.h"
 
-/* The tables that have no files beside them. */
+/* The audit, which has no files beside it. */
 
 struct audit_work {
 	uint64_t time_us, job;
@@ -104,7 +104,10 @@ struct list_work {
 static void release_list(void *data)
 {
 	struct list_work *list = data;
+	struct error err;
 
+	if (list->done)
+		list->done(records_cancelled(&err), &err, list->array, list->data);
 	json_decref(list->array);
 	free(list->dut);
 	free(list);
@@ -147,9 +150,11 @@ static int read_audit(struct database *database, void *data, struct error *err)
 
 static void list_done(int r, const struct error *err, void *data)
 {
-	const struct list_work *list = data;
+	struct list_work *list = data;
+	records_json_fn done = list->done;
 
-	list->done(r, err, list->array, list->data);
+	list->done = NULL;
+	done(r, err, list->array, list->data);
 }
 
 int records_audit_list(struct records *records, const char *dut, uint64_t before, unsigned limit,
@@ -177,99 +182,9 @@ int records_audit_list(struct records *records, const char *dut, uint64_t before
 		r = error_oom(err);
 	if (r >= 0)
 		r = records_run(records, &work, err);
-	if (r < 0)
+	if (r < 0) {
+		list->done = NULL;
 		release_list(list);
+	}
 	return r;
-}
-
-/* ---- reservations ---- */
-
-struct reservation_work {
-	char *dut, *record; /* NULL: there is none any more */
-	void (*done)(int r, const struct error *err, void *data);
-	void *data;
-};
-
-static void release_reservation(void *data)
-{
-	struct reservation_work *reservation = data;
-
-	free(reservation->dut);
-	free(reservation->record);
-	free(reservation);
-}
-
-static int write_reservation(struct database *database, void *data, struct error *err)
-{
-	const struct reservation_work *reservation = data;
-
-	if (!reservation->record)
-		return database_run(database, err, "DELETE FROM reservations WHERE dut = ?", "s",
-				    reservation->dut);
-	return database_run(database, err,
-			    "INSERT INTO reservations (dut, record) VALUES (?, ?)"
-			    " ON CONFLICT (dut) DO UPDATE SET record = excluded.record",
-			    "ss", reservation->dut, reservation->record);
-}
-
-static void reservation_done(int r, const struct error *err, void *data)
-{
-	const struct reservation_work *reservation = data;
-
-	if (reservation->done)
-		reservation->done(r, err, reservation->data);
-}
-
-int records_reservation_put(struct records *records, const char *dut, const json_t *reservation,
-			    void (*done)(int r, const struct error *err, void *data), void *data,
-			    struct error *err)
-{
-	struct reservation_work *ours = calloc(1, sizeof(*ours));
-	const struct records_work work = {
-		.write = write_reservation,
-		.done = reservation_done,
-		.release = release_reservation,
-		.data = ours,
-	};
-	int r = 0;
-
-	if (!ours)
-		return error_oom(err);
-	ours->done = done;
-	ours->data = data;
-	ours->record = reservation ? json_dumps(reservation, JSON_COMPACT) : NULL;
-	if (copy(&ours->dut, dut) < 0 || (reservation && !ours->record))
-		r = error_oom(err);
-	if (r >= 0)
-		r = records_run(records, &work, err);
-	if (r < 0)
-		release_reservation(ours);
-	return r;
-}
-
-struct reservation_reader {
-	void (*each)(const char *dut, const json_t *reservation, void *data);
-	void *data;
-};
-
-static int read_reservation(const struct database_row *row, void *data, struct error *err)
-{
-	const struct reservation_reader *reader = data;
-	json_auto_t *reservation = json_loads(database_text(row, 1), 0, NULL);
-
-	(void)err;
-	if (reservation)
-		reader->each(database_text(row, 0), reservation, reader->data);
-	return 0;
-}
-
-int records_reservation_load(struct records *records,
-			     void (*each)(const char *dut, const json_t *reservation, void *data),
-			     void *data, struct error *err)
-{
-	struct reservation_reader reader = { .each = each, .data = data };
-
-	RECORDS_ASSERT_START(records);
-	return database_query(records->database, read_reservation, &reader, err,
-			      "SELECT dut, record FROM reservations ORDER BY dut", "");
 }
