@@ -364,6 +364,7 @@ static void cancel(struct follow *follow, const char *why)
 		.method = "POST",
 		.path = path,
 		.body = body,
+		.timeout_s = CLIENT_ANSWER_TIMEOUT_S,
 		.on_answer = on_cancel_done,
 		.data = follow,
 	};
@@ -403,6 +404,7 @@ static void leave(struct follow *follow)
 		.session = follow->session,
 		.method = "DELETE",
 		.path = path,
+		.timeout_s = CLIENT_ANSWER_TIMEOUT_S,
 		.on_answer = on_unbound,
 		.data = follow,
 	};

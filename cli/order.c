@@ -36,7 +36,7 @@ static int start(struct order *order, struct error *err)
 		.method = order->config.method,
 		.path = order->path,
 		.body = order->body,
-		.timeout_s = CLIENT_ANSWER_TIMEOUT_S,
+		.timeout_s = order->config.timeout_s,
 		.on_done = on_done,
 		.data = order,
 	};

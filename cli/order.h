@@ -15,6 +15,7 @@ struct order_config {
 	const char *method;
 	const char *path;   /* from client_path(); copied */
 	const json_t *body; /* or NULL; a reference is kept */
+	unsigned timeout_s; /* of each try; 0: none */
 	/* Runs once; the answer is the callee's, and the order may be freed in it. */
 	void (*on_answer)(struct answer *answer, void *data);
 	void *data;

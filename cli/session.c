@@ -10,6 +10,7 @@
 
 #include "base/attr.h"
 #include "base/clock.h"
+#include "cli/order.h"
 #include "cli/session.h"
 
 static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
@@ -201,11 +202,10 @@ struct question {
 	struct answer answer;
 };
 
-static void on_answer(struct transfer *transfer, struct answer *answer, void *data)
+static void on_answer(struct answer *answer, void *data)
 {
 	struct question *question = data;
 
-	(void)transfer;
 	question->answer = *answer;
 	session_stop(question->session, 0);
 }
@@ -213,28 +213,25 @@ static void on_answer(struct transfer *transfer, struct answer *answer, void *da
 bool session_ask(struct session *session, const char *method, char *path, const json_t *body,
 		 unsigned timeout_s, json_t **ret, int *ret_exit)
 {
-	cleanup_(transfer_freep) struct transfer *transfer = NULL;
+	cleanup_(order_freep) struct order *order = NULL;
 	struct question question = { .session = session };
-	struct client_request request = {
+	const struct order_config config = {
+		.session = session,
 		.method = method,
 		.path = path,
 		.body = body,
 		.timeout_s = timeout_s,
-		.on_done = on_answer,
+		.on_answer = on_answer,
 		.data = &question,
 	};
 	free_ char *owned = path;
 	struct error err;
-	int r;
 
-	r = owned ? client_start(&transfer, session->client, &request, &err) : error_oom(&err);
-	if (r < 0) {
+	if (order_new(&order, &config, &err) < 0) {
 		*ret_exit = say_exit(EXIT_INTERNAL, "%s", err.text);
 		return false;
 	}
 	*ret_exit = session_run(session);
-	if (*ret_exit == 0 && question.answer.r >= 0)
-		session_found(session);
 	if (*ret_exit == 0 && answer_is_good(&question.answer) &&
 	    json_is_object(question.answer.json))
 		*ret = json_incref(question.answer.json);

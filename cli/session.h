@@ -44,9 +44,9 @@ void session_found(struct session *session);
 void session_lost(struct session *session, const struct answer *answer);
 
 /*
- * Asks and waits for the answer. path is from client_path() and freed; NULL is memory that ran out.
- * True with a successful answer (status 2xx, and a JSON object); else false: what went wrong was
- * said and *ret_exit is the exit code.
+ * Asks and waits for the answer; a session that may reconnect asks again when that broke. path is
+ * from client_path() and freed; NULL is memory that ran out. True with a successful answer (status
+ * 2xx, and a JSON object); else false: what went wrong was said and *ret_exit is the exit code.
  */
 bool session_ask(struct session *session, const char *method, char *path, const json_t *body,
 		 unsigned timeout_s, json_t **ret, int *ret_exit);

@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from tests.support.harness import PATIENCE, Lab, UnixConnection, await_true, form_of
+from tests.support.harness import LIBEXEC, PATIENCE, Lab, UnixConnection, await_true, form_of
 
 BOOT = 'at 10ms send "U-Boot\\r\\n"\nat 20ms send "Linux version 6.1\\r\\n"\n'
 QUICK = BOOT + 'at 30ms send "test ok\\r\\nall done\\r\\n"\n'
@@ -316,13 +316,12 @@ class ComesBack(unittest.TestCase):
     def test_a_submission_is_repeated_until_it_is_answered(self):
         with Lab() as lab:
             lab.sim('b1', QUICK)
+            hold = hold_checks(lab)
             lab.start()
-            job = self.write_job(lab)
-            # It is heard by nobody, and then the connection breaks.
-            os.kill(lab.daemon.process.pid, signal.SIGSTOP)
-            process = lab.spawn_dut('run', job, '--dut', 'b1')
-            await_true(lambda: has_connected(process.pid), 'it has connected')
+            process = lab.spawn_dut('run', self.write_job(lab), '--dut', 'b1')
+            await_true(lambda: os.path.exists(hold + '.begun'), 'its job is being checked')
             lab.kill_daemon()
+            os.unlink(hold)
             lab.start()
             out, err = process.communicate(timeout=PATIENCE)
             self.assertEqual(process.returncode, 0, err)
@@ -349,8 +348,7 @@ class ComesBack(unittest.TestCase):
             jobs = [lab.submit_ok(JOB, board) for board in ('b1', 'b2')]
             process = lab.spawn_dut('wait', *jobs)
             single = lab.spawn_dut('wait', jobs[0])
-            for waiting in (process, single):
-                await_true(lambda: has_connected(waiting.pid), 'it has connected')
+            await_true(lambda: connections(lab) == 2 + 1, 'they wait')
             lab.kill_daemon()
             lab.start()
             self.assertEqual((process.wait(PATIENCE), single.wait(PATIENCE)), (3, 0))
@@ -361,8 +359,7 @@ class ComesBack(unittest.TestCase):
             lab.start()
             console = lab.spawn_dut('console', '--read-only', 'b1')
             board = lab.spawn_dut('log', 'b1', '--follow')
-            for process in (console, board):
-                await_true(lambda: has_connected(process.pid), 'it has connected')
+            await_true(lambda: connections(lab) == 2, 'they watch')
             job = lab.submit_ok(JOB, 'b1')
             log = lab.spawn_dut('log', job, '--follow')
             self.assertEqual(os.read(log.stdout.fileno(), 6), b'U-Boot')
@@ -468,18 +465,45 @@ def read_exactly(fd, size):
     return data
 
 
-def has_connected(pid):
-    """Whether a process has a unix socket, which is that to dutd."""
+def connections(lab):
+    """How many connections to its socket dutd has accepted."""
     inodes = set()
-    try:
-        for name in os.listdir(f'/proc/{pid}/fd'):
-            target = os.readlink(f'/proc/{pid}/fd/{name}')
-            if target.startswith('socket:'):
-                inodes.add(target[8:-1])
-    except OSError:
-        return False
+    for name in os.listdir(f'/proc/{lab.daemon.pid}/fd'):
+        try:
+            target = os.readlink(f'/proc/{lab.daemon.pid}/fd/{name}')
+        except FileNotFoundError:
+            continue
+        if target.startswith('socket:'):
+            inodes.add(target[8:-1])
+    count = 0
     with open('/proc/net/unix', encoding='utf-8') as table:
-        return any(line.split()[6] in inodes for line in list(table)[1:])
+        for line in list(table)[1:]:
+            # Num RefCount Protocol Flags Type St Inode Path; 03 is connected.
+            fields = line.split()
+            if fields[5] == '03' and fields[6] in inodes and fields[-1].endswith('/dutd.sock'):
+                count += 1
+    return count
+
+
+def hold_checks(lab):
+    """
+    The check of a job file, a dut-executor, waits for as long as the file that is returned is
+    there; one that has begun leaves a file of this name with `.begun` behind it.
+    """
+    folder = lab.path('libexec')
+    hold = lab.write('hold', '')
+    os.mkdir(folder)
+    for name in os.listdir(LIBEXEC):
+        if name != 'dut-executor':
+            os.symlink(os.path.join(LIBEXEC, name), os.path.join(folder, name))
+    script = lab.write('libexec/dut-executor', f'''#!/bin/sh
+[ "$1" = --validate ] && : > {hold}.begun
+while [ "$1" = --validate ] && [ -e {hold} ]; do /bin/sleep 0.05; done
+exec {LIBEXEC}/dut-executor "$@"
+''')
+    os.chmod(script, 0o755)
+    lab.daemon.command[lab.daemon.command.index('--libexec-dir') + 1] = folder
+    return hold
 
 
 if __name__ == '__main__':
