@@ -15,6 +15,7 @@
 #include "cli/mingle.h"
 #include "cli/order.h"
 #include "cli/output.h"
+#include "cli/place.h"
 #include "cli/question.h"
 #include "cli/replay.h"
 #include "cli/view.h"
@@ -35,6 +36,7 @@ struct follow {
 	struct lines *lines; /* of the events */
 	struct replay replay;
 	struct waiter *waiter;
+	struct place *place; /* while it waits for a DUT */
 	struct question *question;
 	sd_event_source *grace;
 	json_t *job; /* when it has ended */
@@ -115,6 +117,7 @@ static void on_ended(json_t *job, struct answer *answer, void *data)
 		return;
 	}
 	follow->job = json_incref(job);
+	follow->place = place_free(follow->place);
 	follow->question = question_free(follow->question);
 	output_hold(follow->out, false);
 	output_hold(follow->messages, false);
@@ -486,6 +489,13 @@ static void on_signal(struct session *session, int signal)
 
 /* ---- all of it ---- */
 
+static void on_place(const char *text, void *data)
+{
+	struct follow *follow = data;
+
+	tell(follow, "job %s %s", follow->request->id, text);
+}
+
 static int begin(struct follow *follow, struct error *err)
 {
 	sd_event *loop = follow->session->loop;
@@ -504,7 +514,11 @@ static int begin(struct follow *follow, struct error *err)
 	follow->session->tell = tell_of_daemon;
 	tell(follow, "job %s%s%s", follow->request->id, follow->request->dut ? " on " : "",
 	     follow->request->dut ? follow->request->dut : "");
-	return start_streams(follow, err);
+	r = start_streams(follow, err);
+	if (r >= 0 && follow->request->waits)
+		r = place_new(&follow->place, follow->session, follow->request->id, on_place,
+			      follow, err);
+	return r;
 }
 
 static void done(struct follow *follow)
@@ -518,6 +532,7 @@ static void done(struct follow *follow)
 	(void)order_free(follow->unbind);
 	replay_done(&follow->replay);
 	(void)waiter_free(follow->waiter);
+	(void)place_free(follow->place);
 	(void)question_free(follow->question);
 	(void)lines_free(follow->lines);
 	(void)mingle_free(follow->mingle);

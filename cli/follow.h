@@ -18,6 +18,7 @@ struct follow_request {
 	const char *dut;   /* where it runs, or NULL when that is not known yet */
 	const char *token; /* that binds it to us, or NULL */
 	bool json;
+	bool waits;	 /* it has no DUT yet: what it waits for is told */
 	bool cancel_now; /* a signal came while it was submitted */
 };
 

@@ -2,15 +2,50 @@
 #include <stdio.h>
 
 #include "cli/options.h"
+#include "cli/place.h"
 #include "cli/session.h"
 #include "cli/verbs.h"
 #include "cli/view.h"
 
+/* What it waits for, while that is not one DUT. */
+static void show_target(const json_t *job)
+{
+	const json_t *tags = json_object_get(json_object_get(job, "target"), "tags"), *tag;
+	size_t i;
+
+	if (view_text(job, "dut") || json_array_size(tags) == 0)
+		return;
+	(void)printf("  %-12s", "tags");
+	json_array_foreach(tags, i, tag) {
+		(void)printf(i > 0 ? ", " : " ");
+		say_out(json_string_value(tag));
+	}
+	(void)printf("\n");
+}
+
+static void show_place(const json_t *job)
+{
+	json_int_t place = json_integer_value(json_object_get(job, "place"));
+	json_int_t priority = json_integer_value(json_object_get(job, "priority"));
+	const json_t *effective = json_object_get(job, "effective_priority");
+	char ordinal[PLACE_SIZE];
+
+	if (place > 0)
+		view_field("place", place_ordinal(ordinal, place));
+	if (json_is_integer(effective))
+		(void)printf("  %-12s %" JSON_INTEGER_FORMAT ", by waiting %" JSON_INTEGER_FORMAT
+			     "\n",
+			     "priority", priority, json_integer_value(effective));
+	else if (priority != 0)
+		(void)printf("  %-12s %" JSON_INTEGER_FORMAT "\n", "priority", priority);
+	view_field("waits for", view_text(job, "cause"));
+}
+
 static int show_job(const struct cli *cli, const json_t *job)
 {
-	static const char *const fields[] = { "dut",	 "owner",   "phase",   "status",
-					      "reason",	 "verdict", "message", "submitted",
-					      "started", "ended",   NULL };
+	static const char *const fields[] = { "phase",	      "status",	   "reason",  "verdict",
+					      "message",      "submitted", "started", "ended",
+					      "expected_end", NULL };
 	const char *name = view_text(job, "name");
 	char id[VIEW_ID_SIZE];
 
@@ -27,6 +62,10 @@ static int show_job(const struct cli *cli, const json_t *job)
 	(void)printf(": ");
 	say_out(view_text(job, "state"));
 	(void)printf("\n");
+	view_field("dut", view_text(job, "dut"));
+	show_target(job);
+	view_field("owner", view_text(job, "owner"));
+	show_place(job);
 	for (const char *const *field = fields; *field; field++)
 		view_field(*field, view_text(job, *field));
 	return say_finish(0);

@@ -17,6 +17,10 @@
 static const char *const header[] = { "ID",	"STATE",  "DUT",  "OWNER",
 				      "STATUS", "REASON", "NAME", NULL };
 
+/* When one of them waits. */
+static const char *const header_with_place[] = { "ID",	   "STATE", "DUT",   "OWNER", "STATUS",
+						 "REASON", "NAME",  "PLACE", NULL };
+
 /* A job moves through the states in this order, so that none is missed between two questions. */
 static const char *const unfinished[] = { "WAITING", "STARTING", "RUNNING" };
 
@@ -106,10 +110,27 @@ static int by_id(const void *a, const void *b)
 	return left->index < right->index ? -1 : 1;
 }
 
-static void add_row(struct table *table, const json_t *job)
+static bool has_place(const json_t *job)
 {
-	char id[VIEW_ID_SIZE];
+	return json_is_integer(json_object_get(job, "place"));
+}
 
+static bool any_has_place(const struct found *found)
+{
+	for (size_t i = 0; i < found->count; i++)
+		if (has_place(found->items[i].job))
+			return true;
+	return false;
+}
+
+static void add_row(struct table *table, const json_t *job, bool with_place)
+{
+	const json_t *place = json_object_get(job, "place");
+	char id[VIEW_ID_SIZE], number[24] = "";
+
+	if (has_place(job))
+		(void)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT,
+			       json_integer_value(place));
 	table_add(table, view_id(id, job));
 	table_add(table, view_text(job, "state"));
 	table_add(table, view_text(job, "dut"));
@@ -117,14 +138,17 @@ static void add_row(struct table *table, const json_t *job)
 	table_add(table, view_text(job, "status"));
 	table_add(table, view_text(job, "reason"));
 	table_add(table, view_text(job, "name"));
+	if (with_place)
+		table_add(table, number);
 }
 
 static int print_jobs(const struct cli *cli, struct found *found)
 {
+	bool with_place = any_has_place(found);
 	struct table table;
 	int r = 0;
 
-	table_init(&table, header);
+	table_init(&table, with_place ? header_with_place : header);
 	if (found->count > 0)
 		qsort(found->items, found->count, sizeof(*found->items), by_id);
 	for (size_t i = 0; i < found->count; i++) {
@@ -134,7 +158,7 @@ static int print_jobs(const struct cli *cli, struct found *found)
 		if (cli->json)
 			say_json(found->items[i].job);
 		else
-			add_row(&table, found->items[i].job);
+			add_row(&table, found->items[i].job, with_place);
 	}
 	if (!cli->json)
 		r = table_print(&table, stdout, isatty(STDOUT_FILENO));

@@ -19,7 +19,8 @@ struct run {
 	struct cli *cli;
 	struct jobfile jobfile;
 	struct bucket bucket;
-	const char *name, *output, *ok, *reconnect;
+	const char *name, *output, *ok, *wait, *priority_text, *reconnect;
+	json_int_t priority;
 	bool detach;
 	unsigned ok_mask;
 	const char *dut; /* of the submission: --dut, or DUT_BOARD for a job without a target */
@@ -77,6 +78,8 @@ static int submit_and_follow(struct run *run, struct session *session)
 		.bucket = &run->bucket,
 		.name = run->name,
 		.dut = run->dut,
+		.wait = run->wait,
+		.priority = run->priority,
 		.detach = run->detach,
 	};
 	cleanup_(submission_done) struct submission submission = { 0 };
@@ -95,6 +98,7 @@ static int submit_and_follow(struct run *run, struct session *session)
 				  .dut = submission.dut,
 				  .token = submission.token,
 				  .json = run->cli->json,
+				  .waits = submission.waits,
 				  .cancel_now = submission.interrupted,
 			  },
 			  &job);
@@ -102,6 +106,23 @@ static int submit_and_follow(struct run *run, struct session *session)
 		code = finish(run, session, submission.id, job);
 	json_decref(job);
 	return code;
+}
+
+static int read_queue_options(struct run *run)
+{
+	uint64_t wait_us, number = 0;
+	bool negative = run->priority_text && run->priority_text[0] == '-';
+	struct error err;
+
+	if (run->wait && strcmp(run->wait, "forever") != 0 &&
+	    text_to_duration_us(&wait_us, run->wait, &err) < 0)
+		return say_exit(EXIT_USAGE, "run: --wait: %s, or 'forever'", err.text);
+	if (run->priority_text &&
+	    text_to_uint64(&number, run->priority_text + negative, 0, 100, NULL) < 0)
+		return say_exit(EXIT_USAGE, "run: --priority '%.60s' is no number from -100 to 100",
+				run->priority_text);
+	run->priority = negative ? -(json_int_t)number : (json_int_t)number;
+	return 0;
 }
 
 static int check_and_run(struct run *run, const char *path)
@@ -115,6 +136,9 @@ static int check_and_run(struct run *run, const char *path)
 		return EXIT_USAGE;
 	if (run->ok && exit_parse_ok(&run->ok_mask, run->ok, &err) < 0)
 		return say_exit(EXIT_USAGE, "run: %s", err.text);
+	code = read_queue_options(run);
+	if (code != 0)
+		return code;
 	if (run->detach && run->output)
 		return say_exit(EXIT_USAGE, "run: --detach does not wait for --output; 'dut "
 					    "results ID' fetches it later");
@@ -146,8 +170,9 @@ static int run_verb(struct cli *cli, int argc, char **argv)
 		{ "name", "N", OPTION_TEXT, &run.name, "what the job is called" },
 		{ "ok", "S,...", OPTION_TEXT, &run.ok, "exit 0 also for these statuses" },
 		{ "detach", NULL, OPTION_FLAG, &run.detach, "prints the job's id and leaves" },
-		{ "priority", "N", OPTION_NOT_YET_VALUE, NULL, NULL },
-		{ "wait", "D", OPTION_NOT_YET_VALUE, NULL, NULL },
+		{ "priority", "N", OPTION_TEXT, &run.priority_text,
+		  "-100 to 100, higher first; above 0 needs the role admin" },
+		{ "wait", "D|forever", OPTION_TEXT, &run.wait, "for a DUT, when all are busy" },
 		{ "reconnect", "D", OPTION_TEXT, &run.reconnect,
 		  "how long a daemon that went away is waited for (10m)" },
 		{ 0 },

@@ -56,6 +56,10 @@ static char *metadata_of(const struct submission_request *request, const char *i
 			   "target", target_of(request), "environ", request->jobfile->environ,
 			   "submission_id", id, "on_disconnect",
 			   request->detach ? "continue" : "cancel");
+	if (object && request->wait)
+		(void)json_object_set_new(object, "wait", json_string(request->wait));
+	if (object && request->priority != 0)
+		(void)json_object_set_new(object, "priority", json_integer(request->priority));
 	if (object && request->jobfile->ignore_deadline)
 		(void)json_object_set_new(object, "ignore_deadline", json_true());
 	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
@@ -149,8 +153,17 @@ static int send_all(struct upload *upload, const struct submission_request *requ
 	return code;
 }
 
+/* All DUTs are busy, and nothing said that the job may wait. */
+static int refused_for_now(const struct answer *answer)
+{
+	const char *text = view_text(answer->json, "error");
+
+	return say_exit(EXIT_BUSY, "%s. Wait with --wait 30m.", text ? text : "its DUT is busy");
+}
+
 static int read_answer(const struct answer *answer, const char *job_path, struct submission *ret)
 {
+	const char *state = view_text(answer->json, "state");
 	const json_t *errors = json_object_get(answer->json, "errors");
 	const char *dut;
 
@@ -158,10 +171,14 @@ static int read_answer(const struct answer *answer, const char *job_path, struct
 		(void)validator_print_errors(errors, job_path);
 		return EXIT_DATA;
 	}
+	if (answer->r >= 0 && answer->status == 409 &&
+	    json_is_integer(json_object_get(answer->json, "place")))
+		return refused_for_now(answer);
 	if (!answer_is_good(answer) || !*view_id(ret->id, answer->json))
 		return session_refused(answer);
 	dut = view_text(answer->json, "dut");
 	ret->dut = dut ? strdup(dut) : NULL;
+	ret->waits = state && strcmp(state, "WAITING") == 0;
 	return 0;
 }
 

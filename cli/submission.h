@@ -16,7 +16,9 @@ struct submission_request {
 	const struct bucket *bucket;
 	const char *name; /* or NULL */
 	const char *dut;  /* or NULL */
-	bool detach;	  /* the job goes on when we leave */
+	const char *wait; /* a duration or "forever", or NULL */
+	json_int_t priority;
+	bool detach; /* the job goes on when we leave */
 };
 
 enum { SUBMISSION_TOKEN_SIZE = 33 };
@@ -25,6 +27,7 @@ struct submission {
 	char token[SUBMISSION_TOKEN_SIZE]; /* its submission_id, which binds the job to us */
 	char id[VIEW_ID_SIZE];
 	char *dut;	  /* or NULL, when that is not known yet */
+	bool waits;	  /* for a DUT */
 	bool interrupted; /* by a signal, when it was too late to stop the submission */
 };
 

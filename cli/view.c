@@ -63,12 +63,14 @@ char *view_job_line(const json_t *job)
 
 int view_job_exit(const json_t *job, unsigned ok)
 {
-	const char *status = view_text(job, "status");
+	const char *status = view_text(job, "status"), *reason = view_text(job, "reason");
 	int r = status ? job_status_from_name(status) : -1;
 
 	if (r < 0)
 		r = JOB_UNKNOWN;
-	return ok & (1U << (unsigned)r) ? 0 : r;
+	if (ok & (1U << (unsigned)r))
+		return 0;
+	return reason && strcmp(reason, "queue_timeout") == 0 ? EXIT_TIMED_OUT : r;
 }
 
 const json_t *view_dut(const json_t *answer)

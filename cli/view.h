@@ -26,7 +26,8 @@ bool view_job_ended(const json_t *job);
  */
 char *view_job_line(const json_t *job);
 
-/* The exit code of a job that has ended; ok is a mask of exit_parse_ok(). */
+/* The exit code of a job that has ended: its status, but EXIT_TIMED_OUT when its --wait ran out. ok
+ * is a mask of exit_parse_ok(). */
 int view_job_exit(const json_t *job, unsigned ok);
 
 /* The DUT of an answer to GET /dut/{id}: {"duts": {id: {...}}} or the object itself. NULL when it

@@ -54,9 +54,6 @@ class Words(CliCase):
 
     def test_options_that_are_not_there_yet_are_refused_by_name(self):
         for arguments, name in (
-                (('run', 'job.yml', '--wait', '30m'), '--wait'),
-                (('run', 'job.yml', '--wait=30m'), '--wait'),
-                (('run', 'job.yml', '--priority', '3'), '--priority'),
                 (('log', '17', '--boot', '-1'), '--boot'),
                 (('log', '17', '--since', '10m'), '--since'),
                 (('log', '17', '--timestamps'), '--timestamps'),
@@ -303,6 +300,12 @@ class Jobs(CliCase):
         self.assertEqual((ran.rc, ran.err), (0, ''))
         self.assertEqual(ran.out, '3\tRUNNING\tbbb-1\talice\t\t\tjob 3\n'
                                   '12\tWAITING\t\talice\t\t\tjob 12\n')
+
+    def test_who_waits_has_a_place(self):
+        self.by_state(RUNNING=[self.job(3)],
+                      WAITING=[self.job(12, 'WAITING', dut=None, place=1)])
+        self.assertEqual(self.dut('jobs').out, '3\tRUNNING\tbbb-1\talice\t\t\tjob 3\t\n'
+                                               '12\tWAITING\t\talice\t\t\tjob 12\t1\n')
 
     def test_a_job_that_moves_on_meanwhile_is_listed_once(self):
         self.by_state(STARTING=[self.job(3, 'STARTING')], RUNNING=[self.job(3)])

@@ -262,6 +262,58 @@ class Submission(RunCase):
             self.fake.on('POST', '/jobs', Answer({'error': text}, status))
             self.assert_said(self.dut('run', 'job.yml'), 75, text)
 
+    def test_a_busy_board_that_could_be_waited_for(self):
+        text = 'bbb-1 is held by alice (job 17, "bisect usb") until 14:32; you are 2nd'
+        self.fake.on('POST', '/jobs', Answer({'error': text, 'dut': 'bbb-1', 'place': 2}, 409))
+        self.assert_said(self.dut('run', 'job.yml'), 75, f'{text}. Wait with --wait 30m.')
+
+    def test_what_is_sent_of_the_queue(self):
+        for arguments, expected in (
+                ((), {}), (('--wait', '30m'), {'wait': '30m'}),
+                (('--wait=forever',), {'wait': 'forever'}),
+                (('--priority', '-100'), {'priority': -100}), (('--priority=0',), {}),
+                (('--priority', '7', '--wait', '0'), {'priority': 7, 'wait': '0'})):
+            FakeJob(self.fake).end()
+            self.fake.requests.clear()
+            self.assertEqual(self.dut('run', 'job.yml', *arguments).rc, 0)
+            metadata = self.metadata()
+            self.assertEqual({key: metadata[key] for key in ('wait', 'priority')
+                              if key in metadata}, expected)
+
+    def test_what_a_job_waits_for(self):
+        """A line for it, another one when that changes, and one when it begins."""
+        job = FakeJob(self.fake, dut=None, state='WAITING', place=2, cause='b1 is held by bob')
+        self.fake.on('POST', '/jobs', Answer({'id': '17', 'dut': None, 'state': 'WAITING',
+                                              'place': 2}, 201))
+        asked = []
+
+        def get(request):
+            asked.append(request.query)
+            if 'place' not in request.query and 'wait' in request.query:
+                return job.get(request)
+            if asked[:-1]:
+                job.state.update({'place': 1} if len(asked) == 3 else
+                                 {'dut': 'b1', 'state': 'RUNNING'} if len(asked) == 4 else {})
+            return dict(job.state)
+        self.fake.on('GET', '/jobs/17', get)
+        process = self.start('run', 'job.yml', '--wait', '1h')
+        for line in (b'dut: job 17\n', b'dut: job 17 waits: b1 is held by bob; you are 2nd\n',
+                     b'dut: job 17 waits: b1 is held by bob; you are 1st\n',
+                     b'dut: job 17 begins on b1\n'):
+            self.assertEqual(process.stderr.readline(), line)
+        job.end()
+        self.assertEqual(self.finish(process).rc, 0)
+        self.assertEqual(asked[:4], [{}] + [{'wait': '60', 'place': place}
+                                            for place in ('2', '2', '1')])
+
+    def test_the_wait_that_ran_out(self):
+        """It is a status like others, but what scripts ask for is the --wait."""
+        for arguments, rc in ((('run', 'job.yml', '--wait', '1s'), 124),
+                              (('run', 'job.yml', '--wait', '1s', '--ok', 'SETUP_FAIL'), 0),
+                              (('wait', '17'), 124)):
+            FakeJob(self.fake).end('SETUP_FAIL', 'queue_timeout')
+            self.assertEqual(self.dut(*arguments).rc, rc)
+
     def test_the_daemons_errors_in_the_job_have_their_places(self):
         self.fake.on('POST', '/jobs', Answer({'error': 'bad job', 'errors': [
             {'line': 3, 'column': 7, 'text': "unknown key 'x\x1b'", 'key': 'x'},
@@ -293,6 +345,11 @@ class Submission(RunCase):
                 (('job.yml', '--dut', 'a', '--tag', 'b'), '--dut or --tag, not both'),
                 (('job.yml', '--dut', 'a', '--dut', 'b'), '--dut is given twice'),
                 (('job.yml', '--dut', 'a\x1b'), "--dut 'a\\e' is no name"),
+                (('job.yml', '--wait', 'soon'), '--wait: '),
+                (('job.yml', '--priority', '101'), "--priority '101' is no number from -100"),
+                (('job.yml', '--priority=-101'), "--priority '-101' is no number from -100"),
+                (('job.yml', '--priority', '--1'), "--priority '--1' is no number from -100"),
+                (('job.yml', '--priority', 'high'), "--priority 'high' is no number from -100"),
                 (('job.yml', '--tag', 'a\nb'), "--tag 'a\\nb' is no tag"),
                 (('job.yml', '--var', 'x'), "--var 'x' is not K=V"),
                 (('job.yml', '--var', '=x'), "--var '=' is not K=V"),

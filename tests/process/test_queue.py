@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import os
+import signal
 import time
 import unittest
 
@@ -127,6 +128,69 @@ class Order(Waiting):
             edges = [entry['event'] for entry in lab.record('b1')
                      if entry['event'] in ('on', 'off')]
             self.assertEqual(edges, ['on', 'off'] * (len(edges) // 2))
+
+
+class Run(Waiting):
+    """`dut run` of a job that waits."""
+
+    def test_it_says_what_it_waits_for(self):
+        with Lab() as lab:
+            for name in ('b1', 'b2'):
+                lab.sim(name, BOOT, QUICK, tags=['b'])
+            lab.start()
+            job = lab.write('job.yml', SHORT + TAG.format('b'))
+            held = [lab.submit_ok(NEVER, name) for name in ('b1', 'b2')]
+            first = lab.submit_ok(SHORT, 'b2', wait='forever')
+            refused = lab.dut('run', job)
+            self.assertEqual(refused.rc, 75)
+            self.assertRegex(refused.err, r'^dut: all 2 DUTs that fit are busy; b[12] is held by '
+                             r'.*; you are 2nd\. Wait with --wait 30m\.\n$')
+            run = lab.spawn_dut('run', '--wait', '1h', job, text=True)
+            number = run.stderr.readline().split()[2]
+            for place in ('2nd', '1st'):
+                self.assertRegex(run.stderr.readline(), rf'^dut: job {number} waits: all 2 DUTs '
+                                 rf'that fit are busy; b[12] is held by .* until .*; you are '
+                                 rf'{place}$')
+                if place == '2nd':
+                    listed = lab.dut('jobs').out.splitlines()
+                    self.assertEqual([line.split('\t')[-1] for line in listed], ['', '', '1', '2'])
+                    shown = lab.dut('job', number).out
+                    self.assertRegex(shown, r'\n  tags +b\n(.*\n)*  place +2nd\n'
+                                     r'  priority +0, by waiting 0\n  waits for +all 2 DUTs')
+                    self.cancel(lab, first)
+            self.cancel(lab, held[0])
+            out, err = run.communicate(timeout=60)
+            self.assertIn(f'dut: job {number} begins on b1\n', err)
+            self.assertEqual((run.returncode, out), (2, 'Linux version 6.1\n'), err)
+            self.cancel(lab, held[1])
+
+    def test_it_is_cancelled_by_a_signal(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            job = lab.write('job.yml', SHORT)
+            held = lab.submit_ok(NEVER, 'b1')
+            run = lab.spawn_dut('run', '--wait', 'forever', '--dut', 'b1', job, text=True)
+            run.stderr.readline()
+            run.stderr.readline()
+            run.send_signal(signal.SIGINT)
+            _, err = run.communicate(timeout=60)
+            self.assertEqual(run.returncode, 7, err)
+            self.assertIn('CANCELLED', err)
+            self.cancel(lab, held)
+
+    def test_its_wait_runs_out(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            job = lab.write('job.yml', SHORT)
+            held = lab.submit_ok(NEVER, 'b1')
+            run = lab.dut('run', '--wait', '200ms', '--dut', 'b1', '--output', lab.path('out'),
+                          job)
+            self.assertEqual(run.rc, 124, run)
+            self.assertIn('SETUP_FAIL (queue_timeout): no DUT was free within 200ms; b1 is held',
+                          run.err)
+            self.cancel(lab, held)
 
 
 class Ends(Waiting):
