@@ -33,6 +33,7 @@ void daemon_add_job(struct daemon *daemon, struct job *job)
 	       CONTAINER_OF(at->previous, struct job, link)->id > job->id)
 		at = at->previous;
 	list_append(at, &job->link);
+	list_append(&daemon->jobs_by_id[job->id % DAEMON_JOB_LISTS], &job->id_link);
 }
 
 static void on_loaded(struct job *job, bool has_file, void *data)

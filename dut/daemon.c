@@ -264,6 +264,8 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	daemon->state_lock_fd = daemon->runtime_lock_fd = -1;
 	list_init(&daemon->boards);
 	list_init(&daemon->jobs);
+	for (size_t i = 0; i < DAEMON_JOB_LISTS; i++)
+		list_init(&daemon->jobs_by_id[i]);
 	list_init(&daemon->submissions);
 	list_init(&daemon->waiters);
 	list_init(&daemon->packings);
@@ -345,8 +347,8 @@ struct board *daemon_find_board(const struct daemon *daemon, const char *id)
 
 struct job *daemon_find_job(const struct daemon *daemon, uint64_t id)
 {
-	LIST_FOREACH(link, &daemon->jobs) {
-		struct job *job = CONTAINER_OF(link, struct job, link);
+	LIST_FOREACH(link, &daemon->jobs_by_id[id % DAEMON_JOB_LISTS]) {
+		struct job *job = CONTAINER_OF(link, struct job, id_link);
 
 		if (job->id == id)
 			return job;

@@ -32,6 +32,8 @@ struct daemon_options {
 	const char *config_path, *state_dir, *runtime_dir, *libexec_dir;
 };
 
+enum { DAEMON_JOB_LISTS = 1024 };
+
 struct daemon {
 	sd_event *event;
 	struct config *config;
@@ -57,17 +59,18 @@ struct daemon {
 	unsigned n_tcp_fds;
 	struct token_watch *token_watch;
 	struct access_strangers strangers;
-	sd_event_source *stop_timer;   /* set while it stops */
-	sd_event_source *save_timer;   /* records that could not be written */
-	sd_event_source *sweep;	       /* daemon_sweep() */
-	bool rows_fail;		       /* the database takes none; said */
-	struct list boards;	       /* board.link, in the order of the configuration, */
-	unsigned n_leaving;	       /* and these behind them, which are configured no more */
-	struct list jobs;	       /* job.link, by id: those with something left to do */
-	struct list submissions;       /* submission.link (submit.c) */
-	struct list packings;	       /* packing.link (results.c) */
-	struct list waiters;	       /* waiter.link (api-job.c) */
-	struct list reservation_calls; /* call.link (api-reservation.c) */
+	sd_event_source *stop_timer; /* set while it stops */
+	sd_event_source *save_timer; /* records that could not be written */
+	sd_event_source *sweep;	     /* daemon_sweep() */
+	bool rows_fail;		     /* the database takes none; said */
+	struct list boards;	     /* board.link, in the order of the configuration, */
+	unsigned n_leaving;	     /* and these behind them, which are configured no more */
+	struct list jobs;	     /* job.link, by id: those with something left to do */
+	struct list jobs_by_id[DAEMON_JOB_LISTS]; /* job.id_link, in that of its id modulo */
+	struct list submissions;		  /* submission.link (submit.c) */
+	struct list packings;			  /* packing.link (results.c) */
+	struct list waiters;			  /* waiter.link (api-job.c) */
+	struct list reservation_calls;		  /* call.link (api-reservation.c) */
 };
 
 /*

@@ -54,6 +54,7 @@ struct job *job_free(struct job *job)
 {
 	if (job) {
 		list_remove(&job->link);
+		list_remove(&job->id_link);
 		job_client_done(&job->client);
 		queue_remove(&job->claim);
 		json_decref(job->duts);
@@ -82,6 +83,7 @@ int job_new(struct job **ret, uint64_t id, const char *name, const char *owner, 
 	if (!job)
 		return error_oom(err);
 	list_init(&job->link);
+	list_init(&job->id_link);
 	job->id = id;
 	job->owner_uid = owner_uid;
 	job->state = JOB_WAITING;

@@ -34,6 +34,7 @@ struct board;
 
 struct job {
 	struct list link;    /* daemon.jobs */
+	struct list id_link; /* daemon.jobs_by_id */
 	struct board *board; /* until the end; NULL when its DUT is not configured any more */
 
 	uint64_t id;

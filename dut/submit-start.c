@@ -192,7 +192,7 @@ static int make_job(struct submission *submission, const char *dut, struct error
 		(uint64_t)json_integer_value(json_object_get(submission->result, "overall"));
 	job->preparing = true;
 	submission->job = job;
-	list_append(&daemon->jobs, &job->link);
+	daemon_add_job(daemon, job);
 	return 0;
 }
 
