@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "dut/access.h"
 #include "dut/api.h"
+#include "dut/audit.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
 #include "dut/job.h"
@@ -19,6 +20,7 @@ static void on_lost(void *data)
 {
 	struct job *job = data;
 	struct daemon *daemon = job->client.daemon;
+	struct access_identity who;
 	char why[128];
 
 	if (job->state == JOB_ENDED || job->cancelled)
@@ -26,7 +28,9 @@ static void on_lost(void *data)
 	job->client.lost = true;
 	(void)snprintf(why, sizeof(why), "its client has been gone for %g s (timeouts.client)",
 		       (double)daemon->config->client_us / 1e6);
-	api_cancel_job(daemon, job, "dutd", why);
+	access_identify_dutd(&who, "timer");
+	api_cancel_job(daemon, job, who.name, why);
+	audit_note(daemon, &who, job->dut, job->id, "cancel", "%s", why);
 	if (job->board && job->board->job == job)
 		board_cancel_job(job->board);
 }

@@ -15,6 +15,7 @@
 #include "dut/job-binding.h"
 #include "dut/jobdir.h"
 #include "dut/jobuser.h"
+#include "dut/lab-events.h"
 #include "dut/submit-internal.h"
 #include "dut/submit.h"
 #include "dut/waiting.h"
@@ -55,6 +56,7 @@ static void accept(struct submission *submission)
 	audit_note(submission->daemon, &submission->owner, job->dut, job->id, "submit", "%s",
 		   job->name);
 	job_binding_watch(submission->daemon, job);
+	lab_look_at_job(submission->daemon, job);
 	if (submission->request) {
 		submission_answer(submission->request, 201, job);
 	} else if (!submission->id) {

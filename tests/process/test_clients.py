@@ -224,6 +224,36 @@ class Bound(unittest.TestCase):
             self.assertEqual(answer.status, 409)
             self.assertIn('has ended already', answer.json['error'])
 
+    def test_a_job_that_waits_is_bound_as_well(self):
+        with Lab() as lab:
+            lab.configure(self.LIMIT)
+            lab.sim('b1', BOOT)
+            lab.start()
+            first = lab.submit_ok(JOB, 'b1')
+            held = self.submit_waiting(lab, 'a' * 32)
+            lost = self.submit_waiting(lab, 'b' * 32)
+            stream = self.hold(lab, held)
+            ended = lab.await_job(lost)
+            self.assertEqual((ended['status'], ended['reason']), ('CANCELLED', 'client_lost'))
+            self.assertEqual(lab.get(f'/jobs/{held}')['state'], 'WAITING')
+            # Under the next dutd its client does not come back.
+            stream.close()
+            lab.kill_daemon()
+            lab.start()
+            ended = lab.await_job(held)
+            self.assertEqual((ended['status'], ended['reason']), ('CANCELLED', 'client_lost'))
+            self.assertEqual(lab.get(f'/jobs/{first}')['state'], 'RUNNING')
+            lab.api('POST', f'/jobs/{first}/cancel')
+            lab.await_job(first)
+            acts = [(entry['job'], entry['action'], entry['who'])
+                    for entry in lab.get('/history')['history']]
+            self.assertIn((held, 'cancel', 'dutd'), acts)
+
+    def submit_waiting(self, lab, token):
+        job = lab.submit_ok(JOB, 'b1', submission_id=token, on_disconnect='cancel', wait='forever')
+        self.assertEqual(lab.get(f'/jobs/{job}')['state'], 'WAITING')
+        return job
+
     def test_time_without_dutd_does_not_count(self):
         with Lab() as lab:
             lab.configure(self.LIMIT)
@@ -339,6 +369,23 @@ class ComesBack(unittest.TestCase):
             _, err = process.communicate(timeout=PATIENCE)
             self.assertEqual(process.returncode, 69, err)
             self.assertIn(b'job 1 goes on without us', err)
+
+    def test_a_run_that_waits_for_a_board_does_not_notice(self):
+        with Lab() as lab:
+            lab.sim('b1', QUICK.replace('30ms', '300ms'))
+            lab.start()
+            job = self.write_job(lab)
+            first = lab.submit_ok(JOB.replace('all done', 'never said'), 'b1')
+            process = lab.spawn_dut('run', job, '--dut', 'b1', '--wait', 'forever')
+            await_true(lambda: len(lab.get('/jobs')['jobs']) == 2, 'the second job')
+            for _ in range(2):
+                lab.kill_daemon()
+                lab.start()
+            self.assertEqual(lab.get('/jobs/2')['state'], 'WAITING')
+            lab.api('POST', f'/jobs/{first}/cancel')
+            out, err = process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, 0, err)
+            self.assertTrue(out.endswith(b'all done\r\n'))
 
     def test_a_wait_does_not_notice(self):
         with Lab() as lab:

@@ -85,6 +85,17 @@ class Told(unittest.TestCase):
             elapsed = [event['elapsed'] for event in feed.seen]
             self.assertEqual(elapsed, sorted(elapsed))
 
+    def test_a_job_that_waits(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT.replace('30ms', '500ms'))
+            lab.start()
+            feed = Feed(lab, job=2)
+            lab.submit_ok(JOB, 'b1')
+            lab.submit_ok(JOB, 'b1', wait='forever')
+            feed.until(type='job_state', state='ENDED')
+            self.assertEqual(feed.of('job_state', 'state'),
+                             ['WAITING', 'STARTING', 'RUNNING', 'ENDED'])
+
     def test_only_what_was_asked_for(self):
         with Lab() as lab:
             lab.sim('b1', BOOT, aliases=['shelf one'])
