@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,6 +20,8 @@
 #include "dut/reload.h"
 
 /* Exit codes; see dut(1). */
+enum { KEPT_HEAP = 1 << 20 }; /* bytes */
+
 enum {
 	EXIT_USAGE = 64,
 	EXIT_CONFIG = 65,
@@ -200,6 +203,8 @@ static int serve(const struct daemon_options *options, struct config *config)
 	int r;
 
 	raise_fd_limit();
+	/* What a client's connection takes goes to the next one, and not to the kernel and back. */
+	(void)mallopt(M_TRIM_THRESHOLD, KEPT_HEAP);
 	r = make_loop(&event, &daemon, &err);
 	if (r < 0)
 		config_free(config);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -36,7 +37,8 @@
 enum {
 	JOB_FILE_MAX = 16 * 1024 * 1024,
 	LOCK_BYTE = 1,
-	CMDLINE_MAX = 8192, /* fits into a control packet, also when JSON escapes every byte */
+	KEPT_HEAP = 1 << 20, /* bytes */
+	CMDLINE_MAX = 8192,  /* fits into a control packet, also when JSON escapes every byte */
 };
 
 struct executor {
@@ -257,6 +259,8 @@ static int run(const struct sandbox_user *user)
 	struct error err;
 	int r;
 
+	/* What a client's connection takes goes to the next one, and not to the kernel and back. */
+	(void)mallopt(M_TRIM_THRESHOLD, KEPT_HEAP);
 	r = mark_fds(&err);
 	if (r < 0) {
 		(void)fprintf(stderr, "dut-executor: %s; dutd starts this program, people do not\n",

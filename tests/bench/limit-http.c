@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <microhttpd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@ enum {
 	BACKLOG = 64,
 	CONNECTIONS = 64,
 	ANSWER_MAX = 16384,
+	KEPT_HEAP = 1 << 20, /* bytes */
 };
 
 static size_t wanted_size;
@@ -77,6 +79,8 @@ int main(int argc, char **argv)
 {
 	struct MHD_Daemon *daemon;
 
+	/* A connection's memory serves the next one. */
+	(void)mallopt(M_TRIM_THRESHOLD, KEPT_HEAP);
 	if (argc > 1)
 		wanted_size = strtoul(argv[1], NULL, 10);
 	(void)signal(SIGPIPE, SIG_IGN);
