@@ -2,8 +2,9 @@
 
 /*
  * What a console costs at least that is read, logged, and whose log has a time index: one epoll
- * loop that reads when there is something, and writes it. limit-console LOG INDEX, with the console
- * as standard input; it ends when the console does.
+ * loop that reads when there is something, and writes it. limit-console LOG INDEX [PATTERNS], with
+ * the console as standard input; it ends when the console does. With a file of patterns, one a
+ * line, it tries them on each line, as the product does.
  */
 
 #include <errno.h>
@@ -14,6 +15,8 @@
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tests/bench/search.h"
 
 enum {
 	READ_SIZE = 65536,
@@ -47,7 +50,7 @@ static int note_time(int index_fd, uint64_t offset, uint64_t *indexed_us)
 	return write(index_fd, line, (size_t)length) == length ? 0 : -1;
 }
 
-static int copy(int log_fd, int index_fd)
+static int copy(int log_fd, int index_fd, struct search *search)
 {
 	static char buffer[READ_SIZE];
 	uint64_t offset = 0, indexed_us = 0;
@@ -71,21 +74,26 @@ static int copy(int log_fd, int index_fd)
 		if (n < 0 || write(log_fd, buffer, (size_t)n) != n ||
 		    note_time(index_fd, offset, &indexed_us) < 0)
 			return -1;
+		if (search)
+			search_feed(search, offset, buffer, (size_t)n);
 		offset += (uint64_t)n;
 	}
 }
 
 int main(int argc, char **argv)
 {
+	static struct search search;
 	int log_fd, index_fd;
 
-	if (argc != 3) {
-		(void)fputs("usage: limit-console LOG INDEX\n", stderr);
+	if (argc < 3 || argc > 4) {
+		(void)fputs("usage: limit-console LOG INDEX [PATTERNS]\n", stderr);
 		return 64;
 	}
+	if (argc > 3)
+		search_load(&search, argv[3], SEARCH_PATTERNS_MAX);
 	log_fd = create(argv[1]);
 	index_fd = create(argv[2]);
-	if (log_fd < 0 || index_fd < 0 || copy(log_fd, index_fd) < 0) {
+	if (log_fd < 0 || index_fd < 0 || copy(log_fd, index_fd, argc > 3 ? &search : NULL) < 0) {
 		perror("limit-console");
 		return 1;
 	}

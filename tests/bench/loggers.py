@@ -43,7 +43,8 @@ JOB = {
     },
     'deployment': {},
 }
-PATTERNS = len(WATCHDOGS) + 6
+TRIED = WATCHDOGS + [pattern['regex'] for pattern in JOB['console_patterns'].values()
+                     if 'regex' in pattern]
 
 
 class Logger:
@@ -154,13 +155,26 @@ class Executor(Logger):
 class Limit(Logger):
     name = 'limit: bare epoll loop'
 
+    def arguments(self):
+        return [self.path, self.path + '.idx']
+
     def start(self):
         self.open_console()
-        self.process = subprocess.Popen(
-            [self.bench.program('limit-console'), self.path, self.path + '.idx'], stdin=self.fd,
-            start_new_session=True)
+        self.process = subprocess.Popen([self.bench.program('limit-console'), *self.arguments()],
+                                        stdin=self.fd, start_new_session=True)
         self.cleanup.callback(self.end_process)
         self.await_start()
+
+
+class SearchingLimit(Limit):
+    """The same, and the search for patterns that the product has: what is left is its path."""
+    name = 'limit: that loop with our search'
+
+    def arguments(self):
+        path = os.path.join(self.folder, 'patterns')
+        with open(path, 'w') as file:
+            file.writelines(regex + '\n' for regex in TRIED)
+        return [*super().arguments(), path]
 
 
 class Socat(Logger):
@@ -223,4 +237,4 @@ class Conserver(Logger):
         self.await_start()
 
 
-ALL = (Executor, Limit, Socat, Ser2net, Conserver)
+ALL = (Executor, Limit, SearchingLimit, Socat, Ser2net, Conserver)
