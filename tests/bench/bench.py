@@ -18,7 +18,7 @@ import traceback
 
 from tests.bench.figure_bucket import Bucket
 from tests.bench.figure_console import Flood, Paced
-from tests.bench.figure_daemon import Adopt
+from tests.bench.figure_daemon import Adopt, Waiting
 from tests.bench.figure_http import Http
 from tests.bench.figure_memory import Duts, Idle, Upload
 from tests.bench.figure_pattern import Pattern
@@ -28,7 +28,7 @@ from tests.bench.measure import LeftOut
 from tests.support import harness
 
 FIGURES = [Start, Many, Http, Flood, Paced, Pattern, Latency, Boards, Bucket, Idle, Duts,
-           Upload, Adopt]
+           Upload, Adopt, Waiting]
 
 
 class Bench:
