@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/attr.h"
 #include "base/cleanup.h"
 
 /*
@@ -87,6 +88,23 @@ static int plan_fds(struct plan *plan, const struct spawn_config *config, struct
 	return r ? error_code(err, -r, "cannot start %s", config->path) : 0;
 }
 
+/* What posix_spawn() cannot set, and a child keeps from us. */
+static const int interrupts[] = { SIGINT, SIGQUIT, SIGHUP };
+
+static void ignore_interrupts(struct sigaction before[static ARRAY_SIZE(interrupts)])
+{
+	const struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+	for (size_t i = 0; i < ARRAY_SIZE(interrupts); i++)
+		(void)sigaction(interrupts[i], &ignore, &before[i]);
+}
+
+static void restore_interrupts(const struct sigaction before[static ARRAY_SIZE(interrupts)])
+{
+	for (size_t i = 0; i < ARRAY_SIZE(interrupts); i++)
+		(void)sigaction(interrupts[i], &before[i], NULL);
+}
+
 static int plan_attributes(struct plan *plan, const struct spawn_config *config, struct error *err)
 {
 	short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
@@ -97,6 +115,8 @@ static int plan_attributes(struct plan *plan, const struct spawn_config *config,
 		flags |= POSIX_SPAWN_SETSID;
 	(void)sigemptyset(&none);
 	(void)sigfillset(&all);
+	for (size_t i = 0; i < ARRAY_SIZE(interrupts) && config->ignore_interrupt; i++)
+		(void)sigdelset(&all, interrupts[i]);
 	r = posix_spawnattr_setflags(&plan->attributes, flags);
 	if (r == 0)
 		r = posix_spawnattr_setsigmask(&plan->attributes, &none);
@@ -108,6 +128,7 @@ static int plan_attributes(struct plan *plan, const struct spawn_config *config,
 static int start(pid_t *ret_pid, int *ret_pidfd, struct plan *plan,
 		 const struct spawn_config *config, struct error *err)
 {
+	struct sigaction before[ARRAY_SIZE(interrupts)];
 	pid_t pid;
 	int r, fd;
 
@@ -117,8 +138,12 @@ static int start(pid_t *ret_pid, int *ret_pidfd, struct plan *plan,
 	r = plan_fds(plan, config, err);
 	if (r < 0)
 		return r;
+	if (config->ignore_interrupt)
+		ignore_interrupts(before);
 	r = posix_spawn(&pid, config->path, &plan->actions, &plan->attributes, config->argv,
 			config->envp ? config->envp : environ);
+	if (config->ignore_interrupt)
+		restore_interrupts(before);
 	if (r != 0)
 		return error_code(err, -r, "cannot start %s", config->path);
 

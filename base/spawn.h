@@ -20,7 +20,8 @@ struct spawn_config {
 	char *const *envp; /* NULL: ours */
 	const struct spawn_fd *fds;
 	size_t n_fds;
-	bool new_session; /* setsid() in the child */
+	bool new_session;      /* setsid() in the child */
+	bool ignore_interrupt; /* INT, QUIT and HUP, which a terminal sends to all that run on it */
 };
 
 /*

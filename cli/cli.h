@@ -24,7 +24,8 @@ enum cli_exit {
 };
 
 struct cli {
-	const char *socket; /* of the daemon */
+	const char *socket; /* of the daemon; or NULL */
+	const char *host;   /* the URL of another one, when there is no socket; or NULL */
 	const char *board;  /* DUT_BOARD, or NULL */
 	bool json;
 };

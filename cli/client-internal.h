@@ -3,7 +3,9 @@
 
 #include <curl/curl.h>
 
+#include "base/list.h"
 #include "cli/client.h"
+#include "cli/endpoint.h"
 
 /* What the files of the client share: client.c has the loop and the lives, client-request.c what is
  * sent and what comes back. */
@@ -12,10 +14,13 @@ struct client {
 	sd_event *loop;
 	CURLM *multi;
 	sd_event_source *timer;
-	char *socket_path;    /* as the caller named it */
-	char *connect_path;   /* the same for connect(2) */
-	int folder_fd;	      /* -1, or of a path that is too long for a socket address */
-	unsigned n_transfers; /* that live */
+	struct endpoint endpoint;
+	char *connect_path;		/* ENDPOINT_SOCKET: its path for connect(2) */
+	int folder_fd;			/* -1, or of a path that is too long for a socket address */
+	struct list tunnels;		/* ENDPOINT_SSH: tunnel.link */
+	sd_event_source *tunnel_source; /* what libcurl connects to instead */
+	char *tunnel_name;		/* its abstract name */
+	struct error no_tunnel;		/* why ssh could not be started, or empty */
 };
 
 struct transfer {
@@ -44,3 +49,11 @@ struct transfer {
 /* Sets everything that libcurl has to know of a request. */
 int transfer_set_options(struct transfer *transfer, const struct client_request *request,
 			 struct error *err);
+
+/* ---- client-tunnel.c: connections through ssh ---- */
+
+int tunnels_open(struct client *client, struct error *err);
+void tunnels_close(struct client *client);
+
+/* Why one has failed. */
+int tunnel_explain(const struct client *client, struct error *err);

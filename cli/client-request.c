@@ -14,6 +14,8 @@
 enum {
 	CONNECT_TIMEOUT_S = 10,
 	REASON_MAX = 200, /* bytes of Dut-Error */
+	KEEPALIVE_IDLE_S = 60,
+	KEEPALIVE_INTERVAL_S = 15,
 };
 
 /* One open part that is a file. */
@@ -163,6 +165,55 @@ static CURLcode add_part(struct transfer *transfer, const struct client_part *pa
 				 reader);
 }
 
+static bool add_header(struct transfer *transfer, const char *header)
+{
+	struct curl_slist *headers = curl_slist_append(transfer->headers, header);
+
+	if (headers)
+		transfer->headers = headers;
+	return headers;
+}
+
+/* A console's stream may be silent for hours: whoever is between must not forget it, and an end
+ * that nobody tells of has to be seen. */
+static void set_keepalive(CURL *easy)
+{
+	(void)curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	(void)curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_IDLE_S);
+	(void)curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_INTERVAL_S);
+}
+
+static int set_endpoint(struct transfer *transfer, struct error *err)
+{
+	const struct client *client = transfer->client;
+	CURL *easy = transfer->easy;
+	char header[512];
+
+	switch (client->endpoint.kind) {
+	case ENDPOINT_SOCKET:
+		if (curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, client->connect_path) !=
+		    CURLE_OK)
+			return error_oom(err);
+		break;
+	case ENDPOINT_SSH:
+		if (curl_easy_setopt(easy, CURLOPT_ABSTRACT_UNIX_SOCKET, client->tunnel_name) !=
+		    CURLE_OK)
+			return error_oom(err);
+		break;
+	case ENDPOINT_HTTP:
+		set_keepalive(easy);
+		if (!client->endpoint.token)
+			break;
+		(void)snprintf(header, sizeof(header), "Authorization: Bearer %s",
+			       client->endpoint.token);
+		if (!add_header(transfer, header))
+			return error_oom(err);
+		explicit_bzero(header, sizeof(header));
+		break;
+	}
+	return 0;
+}
+
 static int set_body(struct transfer *transfer, const struct client_request *request,
 		    struct error *err)
 {
@@ -178,13 +229,9 @@ static int set_body(struct transfer *transfer, const struct client_request *requ
 			code = curl_easy_setopt(transfer->easy, CURLOPT_MIMEPOST, transfer->form);
 	} else if (request->body) {
 		transfer->body = json_dumps(request->body, JSON_COMPACT);
-		transfer->headers = curl_slist_append(NULL, "Content-Type: application/json");
-		if (!transfer->body || !transfer->headers)
+		if (!transfer->body || !add_header(transfer, "Content-Type: application/json"))
 			return error_oom(err);
 		code = curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDS, transfer->body);
-		if (code == CURLE_OK)
-			code = curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER,
-						transfer->headers);
 	}
 	return code == CURLE_OK ? 0 : error_set(err, -ENOMEM, "%s", curl_easy_strerror(code));
 }
@@ -196,17 +243,18 @@ int transfer_set_options(struct transfer *transfer, const struct client_request 
 	free_ char *url = NULL;
 	int r;
 
-	/* The host is only for the Host header; the path is sent as it is, with its dots. */
-	if (asprintf(&url, "http://dutd/api/v1%s", request->path) < 0) {
+	/* The path is sent as it is, with its dots. */
+	if (asprintf(&url, "%s/api/v1%s", transfer->client->endpoint.base, request->path) < 0) {
 		url = NULL;
 		return error_oom(err);
 	}
-	if (curl_easy_setopt(easy, CURLOPT_URL, url) != CURLE_OK ||
-	    curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, transfer->client->connect_path) !=
-		    CURLE_OK)
+	if (curl_easy_setopt(easy, CURLOPT_URL, url) != CURLE_OK)
 		return error_oom(err);
+	r = set_endpoint(transfer, err);
+	if (r < 0)
+		return r;
 	(void)curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
-	(void)curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
+	(void)curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	(void)curl_easy_setopt(easy, CURLOPT_PROXY, "");
 	(void)curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	(void)curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
@@ -223,6 +271,8 @@ int transfer_set_options(struct transfer *transfer, const struct client_request 
 	r = set_body(transfer, request, err);
 	if (r < 0)
 		return r;
+	if (transfer->headers)
+		(void)curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
 	if (strcmp(request->method, "GET") != 0)
 		(void)curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 	return 0;

@@ -136,9 +136,10 @@ static int set_connect_path(struct client *client, const char *path, struct erro
 
 static int set_up_multi(struct client *client, struct error *err)
 {
+	bool tls = strncmp(client->endpoint.base, "https:", 6) == 0;
 	int r;
 
-	if (curl_global_init(CURL_GLOBAL_NOTHING) != CURLE_OK)
+	if (curl_global_init(tls ? CURL_GLOBAL_SSL : CURL_GLOBAL_NOTHING) != CURLE_OK)
 		return error_oom(err);
 	client->multi = curl_multi_init();
 	if (!client->multi)
@@ -157,19 +158,24 @@ static int set_up_multi(struct client *client, struct error *err)
 	return 0;
 }
 
-int client_new(struct client **ret, sd_event *loop, const char *socket_path, struct error *err)
+int client_new(struct client **ret, sd_event *loop, struct endpoint *endpoint, struct error *err)
 {
 	cleanup_(client_freep) struct client *client = calloc(1, sizeof(*client));
-	int r;
+	int r = 0;
 
-	if (!client)
+	if (!client) {
+		endpoint_done(endpoint);
 		return error_oom(err);
+	}
 	client->folder_fd = -1;
+	list_init(&client->tunnels);
 	client->loop = sd_event_ref(loop);
-	client->socket_path = strdup(socket_path);
-	if (!client->socket_path)
-		return error_oom(err);
-	r = set_connect_path(client, socket_path, err);
+	client->endpoint = *endpoint;
+	*endpoint = (struct endpoint){ 0 };
+	if (client->endpoint.kind == ENDPOINT_SOCKET)
+		r = set_connect_path(client, client->endpoint.name, err);
+	else if (client->endpoint.kind == ENDPOINT_SSH)
+		r = tunnels_open(client, err);
 	if (r < 0)
 		return r;
 	r = set_up_multi(client, err);
@@ -185,11 +191,12 @@ struct client *client_free(struct client *client)
 		return NULL;
 	if (client->multi)
 		(void)curl_multi_cleanup(client->multi);
+	tunnels_close(client);
 	(void)sd_event_source_disable_unref(client->timer);
 	(void)sd_event_unref(client->loop);
 	(void)close_fd(client->folder_fd);
 	free(client->connect_path);
-	free(client->socket_path);
+	endpoint_done(&client->endpoint);
 	free(client);
 	return NULL;
 }
@@ -268,16 +275,14 @@ bool transfer_console_offset(const struct transfer *transfer, uint64_t *ret)
 
 /* ---- its end ---- */
 
-static int no_connection(const struct transfer *transfer, struct error *err)
+static int no_socket(const struct transfer *transfer, int code, struct error *err)
 {
-	const char *path = transfer->client->socket_path;
-	long code = 0;
+	const char *path = transfer->client->endpoint.name;
 
-	(void)curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &code);
 	switch (code) {
 	case ENOENT:
 	case ENOTDIR:
-		return error_set(err, (int)-code,
+		return error_set(err, -code,
 				 "no daemon at %s; start dutd, or name its socket with --socket or "
 				 "DUT_SOCKET",
 				 path);
@@ -291,19 +296,38 @@ static int no_connection(const struct transfer *transfer, struct error *err)
 		return error_set(err, -ENOTCONN, "cannot reach the daemon at %s: %s", path,
 				 transfer->words);
 	default:
-		return error_code(err, (int)-code,
+		return error_code(err, -code,
 				  "no daemon listens at %s (try 'systemctl status dutd')", path);
 	}
 }
 
+static int no_connection(const struct transfer *transfer, struct error *err)
+{
+	const struct endpoint *endpoint = &transfer->client->endpoint;
+	long code = 0;
+
+	(void)curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &code);
+	if (endpoint->kind == ENDPOINT_SOCKET)
+		return no_socket(transfer, (int)code, err);
+	if (code == ECONNREFUSED)
+		return error_set(err, -ECONNREFUSED,
+				 "nobody listens at %s (see api.listen in dutd.yaml there)",
+				 endpoint->name);
+	if (code == 0)
+		return error_set(err, -ENOTCONN, "cannot reach %s: %s", endpoint->name,
+				 *transfer->words ? transfer->words : "no connection");
+	/* Whatever it is, nobody was reached: EACCES of a firewall is no matter of rights here. */
+	return error_set(err, -ENOTCONN, "cannot reach %s: %s", endpoint->name,
+			 strerror((int)code));
+}
+
 static int explain(const struct transfer *transfer, CURLcode code, struct error *err)
 {
-	const char *path = transfer->client->socket_path;
+	const struct endpoint *endpoint = &transfer->client->endpoint;
 
-	if (code == CURLE_COULDNT_CONNECT)
-		return no_connection(transfer, err);
 	if (code == CURLE_OPERATION_TIMEDOUT)
-		return error_set(err, -ETIMEDOUT, "the daemon at %s does not answer", path);
+		return error_set(err, -ETIMEDOUT, "the daemon at %s does not answer",
+				 endpoint->name);
 	if (transfer->too_long)
 		return error_set(err, -EFBIG, "the daemon's answer is over %d MiB",
 				 CLIENT_ANSWER_MAX / 1048576);
@@ -311,8 +335,30 @@ static int explain(const struct transfer *transfer, CURLcode code, struct error 
 		return error_oom(err);
 	if (code == CURLE_ABORTED_BY_CALLBACK)
 		return error_set(err, -EIO, "cannot read what is to be sent");
-	return error_set(err, -ECONNRESET, "lost the daemon at %s (%s)", path,
+	if (endpoint->kind == ENDPOINT_SSH)
+		return tunnel_explain(transfer->client, err);
+	if (code == CURLE_COULDNT_CONNECT)
+		return no_connection(transfer, err);
+	if (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_PEER_FAILED_VERIFICATION ||
+	    code == CURLE_SSL_CONNECT_ERROR)
+		return error_set(err, -ENOTCONN, "cannot reach %s: %s", endpoint->name,
+				 *transfer->words ? transfer->words : curl_easy_strerror(code));
+	return error_set(err, -ECONNRESET, "lost the daemon at %s (%s)", endpoint->name,
 			 *transfer->words ? transfer->words : curl_easy_strerror(code));
+}
+
+/* What was refused for want of a token is for the user of dut to mend. */
+static int explain_token(const struct transfer *transfer, struct error *err)
+{
+	const struct endpoint *endpoint = &transfer->client->endpoint;
+
+	if (endpoint->token)
+		return error_set(err, -EACCES,
+				 "the token of DUT_TOKEN or DUT_TOKEN_FILE is not known at %s",
+				 endpoint->name);
+	return error_set(err, -EACCES,
+			 "%s needs a token: set DUT_TOKEN, or name its file in DUT_TOKEN_FILE",
+			 endpoint->name);
 }
 
 static void conclude(struct transfer *transfer, CURLcode code)
@@ -329,6 +375,8 @@ static void conclude(struct transfer *transfer, CURLcode code)
 		code = CURLE_OK;
 	if (code != CURLE_OK)
 		answer.r = explain(transfer, code, &answer.err);
+	else if (status == 401 && transfer->client->endpoint.kind == ENDPOINT_HTTP)
+		answer.r = explain_token(transfer, &answer.err);
 	else if (transfer->length > 0)
 		answer.json = json_loadb(transfer->text, transfer->length,
 					 JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);

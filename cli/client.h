@@ -12,11 +12,12 @@
 #include "base/error.h"
 
 /*
- * A client of dutd's API over its unix socket: libcurl's multi interface in the event loop. The
- * only file of dut that knows libcurl. Each request is a transfer; several run at a time.
+ * A client of dutd's API, wherever that is (endpoint.h): libcurl's multi interface in the event
+ * loop. The only file of dut that knows libcurl. Each request is a transfer; several run at a time.
  */
 
 struct client;
+struct endpoint;
 struct transfer;
 
 #define CLIENT_DEFAULT_SOCKET "/run/dutd/dutd.sock"
@@ -26,7 +27,8 @@ enum {
 	CLIENT_ANSWER_TIMEOUT_S = 60,	      /* for an answer that needs nothing but dutd */
 };
 
-int client_new(struct client **ret, sd_event *loop, const char *socket_path, struct error *err);
+/* Owns: the endpoint is taken over, also on failure. */
+int client_new(struct client **ret, sd_event *loop, struct endpoint *endpoint, struct error *err);
 
 /* All its transfers must be gone. */
 struct client *client_free(struct client *client);

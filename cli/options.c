@@ -13,7 +13,7 @@ enum { OPTIONS_MAX = 32 };
 struct scan {
 	struct option options[OPTIONS_MAX]; /* the verb's and the common ones; ends with NULL */
 	bool help;
-	const char *socket;
+	const char *socket, *host;
 };
 
 void option_list_done(struct option_list *list)
@@ -38,7 +38,8 @@ static int list_append(struct option_list *list, const char *item, struct error 
 
 static const struct option common[] = {
 	{ "socket", "PATH", OPTION_TEXT, NULL, "the daemon's socket (DUT_SOCKET)" },
-	{ "host", "URL", OPTION_NOT_YET_VALUE, NULL, NULL },
+	{ "host", "URL", OPTION_TEXT, NULL,
+	  "a daemon elsewhere: http://, https://, ssh:// (DUT_HOST)" },
 	{ "json", NULL, OPTION_FLAG, NULL, "one JSON object a line" },
 	{ "help", NULL, OPTION_FLAG, NULL, "this text" },
 	{ 0 },
@@ -47,7 +48,7 @@ static const struct option common[] = {
 /* Puts the common options behind the verb's own. */
 static void scan_init(struct scan *scan, const struct option *options, struct cli *cli)
 {
-	void *values[] = { &scan->socket, NULL, &cli->json, &scan->help };
+	void *values[] = { &scan->socket, &scan->host, &cli->json, &scan->help };
 	size_t n = 0;
 
 	*scan = (struct scan){ 0 };
@@ -155,8 +156,13 @@ int options_scan(const struct option *options, struct cli *cli, bool stop_at_ope
 			r = take_option(&scan, argc, argv, &i, err);
 		}
 	}
-	if (scan.socket)
+	if (scan.socket && scan.host && r >= 0)
+		r = error_set(err, -EINVAL, "--socket or --host, not both");
+	/* An option counts more than a variable of the environment. */
+	if (scan.socket || scan.host) {
 		cli->socket = scan.socket;
+		cli->host = scan.host;
+	}
 	return scan.help ? 1 : r;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/attr.h"
 #include "base/clock.h"
+#include "cli/endpoint.h"
 #include "cli/order.h"
 #include "cli/session.h"
 
@@ -50,7 +51,7 @@ static int add_signals(struct session *session, struct error *err)
 	return 0;
 }
 
-static int open_parts(struct session *session, const char *socket, struct error *err)
+static int open_parts(struct session *session, struct endpoint *endpoint, struct error *err)
 {
 	int r = sd_event_new(&session->loop);
 
@@ -59,21 +60,23 @@ static int open_parts(struct session *session, const char *socket, struct error 
 	r = add_signals(session, err);
 	if (r < 0)
 		return r;
-	return client_new(&session->client, session->loop, socket, err);
+	return client_new(&session->client, session->loop, endpoint, err);
 }
 
 bool session_open(struct session *session, const struct cli *cli, int *ret_exit)
 {
-	const char *host = getenv("DUT_HOST");
+	struct endpoint endpoint = { 0 };
 	struct error err;
 	int r;
 
 	*session = (struct session){ 0 };
-	if (!cli->socket && host && *host) {
-		*ret_exit = say_exit(EXIT_USAGE, "not yet: DUT_HOST");
+	r = endpoint_find(&endpoint, cli, &err);
+	if (r < 0) {
+		*ret_exit = say_exit(r == -ENOMEM ? EXIT_INTERNAL : EXIT_USAGE, "%s", err.text);
 		return false;
 	}
-	r = open_parts(session, cli->socket ? cli->socket : CLIENT_DEFAULT_SOCKET, &err);
+	r = open_parts(session, &endpoint, &err);
+	endpoint_done(&endpoint);
 	if (r >= 0)
 		return true;
 	session_done(session);

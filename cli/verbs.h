@@ -7,11 +7,13 @@
 extern const struct verb verb_activate;
 extern const struct verb verb_cancel;
 extern const struct verb verb_console;
+extern const struct verb verb_history;
 extern const struct verb verb_job;
 extern const struct verb verb_jobs;
 extern const struct verb verb_list;
 extern const struct verb verb_log;
 extern const struct verb verb_power;
+extern const struct verb verb_proxy;
 extern const struct verb verb_reload;
 extern const struct verb verb_results;
 extern const struct verb verb_retire;

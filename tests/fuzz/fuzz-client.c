@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "cli/client.h"
+#include "cli/endpoint.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/server.h"
 
@@ -63,6 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct asked object = { 0 }, stream = { .pauses = size % 2 == 1 };
 	struct client_request request = { .method = "GET", .path = "/jobs/1", .on_done = on_done };
+	struct endpoint endpoint = { .kind = ENDPOINT_SOCKET };
 	struct transfer *transfer;
 	struct client *client;
 	sd_event *event;
@@ -70,7 +72,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_begin();
 	fuzz_serve(data, size);
 	assert(sd_event_new(&event) >= 0);
-	assert(client_new(&client, event, "/nowhere/dutd.sock", NULL) == 0);
+	endpoint.name = strdup("/nowhere/dutd.sock");
+	endpoint.base = strdup("http://dutd");
+	assert(client_new(&client, event, &endpoint, NULL) == 0);
 	request.data = &object;
 	assert(client_start(&transfer, client, &request, NULL) == 0);
 	run(event, transfer, &object);

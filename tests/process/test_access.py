@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Who may do what, by the unix socket and by TCP."""
 
-import contextlib
 import hashlib
 import http.client
 import json
 import os
-import re
+import pwd
 import socket
 import unittest
 
-from tests.support.harness import PATIENCE, Answer, Lab, await_true, form_of
+from tests.support import processes
+from tests.support.harness import DUT, PATIENCE, Answer, Lab, await_true, form_of
 from tests.support.peers import NOBODY, PeersLab
 
 BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\n'
@@ -20,6 +20,13 @@ SECRETS = {'view': 'viewer-secret', 'use': 'user-secret', 'admin': 'admin-secret
 
 def line_of(name, role, secret):
     return f'{name} {role} {hashlib.sha256(secret.encode()).hexdigest()}\n'
+
+
+def name_of(uid):
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f'uid:{uid}'
 
 
 def free_port(host='127.0.0.1'):
@@ -291,6 +298,185 @@ class TokensFile(unittest.TestCase):
                 ran = lab.dut('token', *words)
                 self.assertEqual((ran.rc, ran.out), (64, ''), words)
                 self.assertIn(text, ran.err)
+
+
+class CommandLine(unittest.TestCase):
+    """`dut` with a daemon elsewhere."""
+
+    def elsewhere(self, lab, *arguments, host=None, **env):
+        """Runs dut without DUT_SOCKET."""
+        env = {'DUT_SOCKET': '', 'DUT_HOST': host or f'http://127.0.0.1:{lab.port}', **env}
+        return lab.dut(*arguments, env=env)
+
+    def test_a_host_and_a_token(self):
+        with TcpLab() as lab:
+            lab.sim('b1', BOOT)
+            lab.listen().start()
+            ran = self.elsewhere(lab, 'list', '--json', DUT_TOKEN=SECRETS['view'])
+            self.assertEqual(ran.rc, 0, ran)
+            self.assertEqual(json.loads(ran.out)['id'], 'b1')
+            ran = self.elsewhere(lab, 'power', 'on', 'b1', DUT_TOKEN=SECRETS['use'])
+            self.assertEqual(ran.rc, 0, ran)
+            ran = self.elsewhere(lab, 'power', 'off', 'b1', DUT_TOKEN=SECRETS['use'])
+            self.assertEqual(ran.rc, 0, ran)
+            ran = self.elsewhere(lab, 'retire', 'b1', DUT_TOKEN=SECRETS['use'])
+            self.assertEqual(ran.rc, 77)
+            self.assertEqual(ran.err, 'dut: PATCH /api/v1/dut/b1 needs the role admin; you are '
+                             'token:useer with the role use (from tcp 127.0.0.1)\n')
+            path = lab.write('my token', SECRETS['admin'] + '\n')
+            ran = self.elsewhere(lab, 'retire', 'b1', DUT_TOKEN_FILE=path)
+            self.assertEqual((ran.rc, ran.err), (0, ''))
+            # An option counts more than the environment, and DUT_SOCKET more than DUT_HOST.
+            ran = lab.dut('--host', f'http://127.0.0.1:{lab.port}/', 'show', 'b1', '--json',
+                          env={'DUT_TOKEN': SECRETS['view']})
+            self.assertEqual(json.loads(ran.out)['state'], 'RETIRED')
+            self.assertEqual(lab.dut('list', env={'DUT_HOST': 'http://127.0.0.1:1'}).rc, 0)
+            self.assertEqual(lab.dut('list', '--host', 'http://127.0.0.1:1').rc, 69)
+
+    def test_a_job_runs_through_it(self):
+        with TcpLab() as lab:
+            lab.sim('b1', BOOT + 'at 20ms send "done\\r\\n"\n')
+            lab.listen().start()
+            job = lab.write('job.yml', 'target: {id: b1}\nconsole_patterns: '
+                            '{session_end: done, job_success: done}\n')
+            ran = self.elsewhere(lab, 'run', job, '--output', lab.path('out'),
+                                 DUT_TOKEN=SECRETS['use'])
+            self.assertEqual(ran.rc, 0, ran)
+            self.assertIn('Linux version 6.1', ran.out)
+            self.assertEqual(lab.get('/jobs/1')['owner'], 'token:useer')
+
+    def test_what_is_wrong_is_said(self):
+        with TcpLab() as lab:
+            lab.listen().start()
+            url = f'http://127.0.0.1:{lab.port}'
+            for env, code, text in (
+                    ({}, 77, f'{url} needs a token: set DUT_TOKEN'),
+                    ({'DUT_TOKEN': 'wrong'}, 77, f'is not known at {url}'),
+                    ({'DUT_TOKEN': 'a b'}, 64, 'there is no token in DUT_TOKEN'),
+                    ({'DUT_TOKEN': 'x\ny'}, 64, 'there is no token in DUT_TOKEN'),
+                    ({'DUT_TOKEN_FILE': lab.path('none')}, 64, 'No such file'),
+                    ({'DUT_TOKEN_FILE': lab.folder}, 64, 'DUT_TOKEN_FILE'),
+                    ({'DUT_TOKEN_FILE': '/dev/null'}, 64, 'there is no token in /dev/null')):
+                ran = self.elsewhere(lab, 'list', **env)
+                self.assertEqual(ran.rc, code, ran)
+                self.assertIn(text, ran.err)
+                self.assertNotIn('wrong', ran.err)
+            port = free_port()
+            ran = self.elsewhere(lab, 'list', host=f'http://127.0.0.1:{port}')
+            self.assertEqual(ran.rc, 69)
+            self.assertEqual(ran.err, f'dut: nobody listens at http://127.0.0.1:{port} (see '
+                             'api.listen in dutd.yaml there)\n')
+            ran = self.elsewhere(lab, 'list', host='http://no-such-host.invalid')
+            self.assertEqual(ran.rc, 69)
+            self.assertIn('cannot reach http://no-such-host.invalid:8600', ran.err)
+            for host in ('gateway', 'ftp://x', 'http://', 'http://u@x', 'http://x/path',
+                         'http://x:0', 'http://x:99999', 'http://x:', 'ssh://-oProxyCommand=x',
+                         'ssh://u@-x', 'ssh://-u@x', 'ssh://u x@y', 'ssh://', 'http://[::1',
+                         'ssh://a;b', 'http://x?y', 'ssh://a@b@c'):
+                ran = self.elsewhere(lab, 'list', host=host)
+                self.assertEqual(ran.rc, 64, host)
+                self.assertIn('is no host: http://HOST[:PORT]', ran.err)
+            ran = lab.dut('list', '--host', url, '--socket', lab.socket)
+            self.assertEqual(ran.rc, 64)
+            self.assertIn('--socket or --host, not both', ran.err)
+
+
+class Ssh(unittest.TestCase):
+    """Through `ssh USER@GATEWAY dut proxy`; the ssh of these tests runs it here."""
+
+    def ssh(self, lab, script=None):
+        """A program ssh, and a PATH that has it and dut; it notes its arguments."""
+        bin_folder = lab.path('bin')
+        text = script or f'exec env DUT_SOCKET={lab.socket} "$2" "$3"'
+        path = lab.write('bin/ssh', f'#!/bin/sh\necho "$@" >> {lab.path("ssh.log")}\n{text}\n')
+        os.chmod(path, 0o755)
+        if not os.path.exists(os.path.join(bin_folder, 'dut')):
+            os.symlink(DUT, os.path.join(bin_folder, 'dut'))
+        return bin_folder + ':' + os.environ['PATH']
+
+    def elsewhere(self, lab, *arguments, host='ssh://alice@gateway', path=None):
+        return lab.dut(*arguments, env={'DUT_SOCKET': '', 'DUT_HOST': host,
+                                        'PATH': path or self.ssh(lab)})
+
+    def test_verbs_and_a_job(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT + 'at 20ms send "done\\r\\n"\n')
+            lab.start()
+            ran = self.elsewhere(lab, 'list', '--json')
+            self.assertEqual(ran.rc, 0, ran)
+            self.assertEqual(json.loads(ran.out)['id'], 'b1')
+            with open(lab.path('ssh.log'), encoding='utf-8') as file:
+                self.assertEqual(file.read(), 'alice@gateway dut proxy\n')
+            job = lab.write('job.yml', 'target: {id: b1}\nconsole_patterns: '
+                            '{session_end: done, job_success: done}\n')
+            bucket = lab.write('bucket/big', os.urandom(3 << 20))
+            ran = self.elsewhere(lab, 'run', job, '--output', lab.path('out'), '--bucket',
+                                 os.path.dirname(bucket))
+            self.assertEqual(ran.rc, 0, ran)
+            self.assertIn('Linux version 6.1', ran.out)
+            with open(lab.path('out', 'console.log'), 'rb') as file:
+                self.assertIn(b'done', file.read())
+            # It is who ssh has logged in as that asks.
+            self.assertEqual(lab.get('/jobs/1')['owner'], name_of(os.geteuid()))
+
+    def test_a_port(self):
+        with Lab() as lab:
+            lab.start()
+            path = self.ssh(lab, f'exec env DUT_SOCKET={lab.socket} "$4" "$5"')
+            ran = self.elsewhere(lab, 'list', host='ssh://gateway.example:2222/', path=path)
+            self.assertEqual(ran.rc, 0, ran)
+            with open(lab.path('ssh.log'), encoding='utf-8') as file:
+                self.assertEqual(file.read(), '-p 2222 gateway.example dut proxy\n')
+
+    def test_why_it_cannot_be_reached(self):
+        with Lab() as lab:
+            for script, code, text in (
+                    ('echo "Could not resolve hostname" >&2; exit 255', 69,
+                     'ssh cannot reach ssh://alice@gateway (its status is 255)'),
+                    ('exit 127', 69, 'there is no program dut (status 127 of'),
+                    ('exit 77', 77, "'dut proxy' may not talk to the daemon there"),
+                    ('exit 3', 69, "'ssh alice@gateway dut proxy' has ended with status 3"),
+                    ('exit 0', 69, 'lost the daemon at ssh://alice@gateway'),
+                    ('echo "Welcome to gateway"', 69, 'lost the daemon at'),
+                    (None, 69, "'ssh alice@gateway dut proxy' has ended with status 69")):
+                ran = self.elsewhere(lab, 'list', path=self.ssh(lab, script))
+                self.assertEqual(ran.rc, code, (script, ran))
+                self.assertIn(text, ran.err)
+            ran = self.elsewhere(lab, 'list', path=lab.path('etc'))
+            self.assertEqual(ran.rc, 69)
+            self.assertIn('there is no program ssh in PATH', ran.err)
+            lab.start()
+
+    def test_it_leaves_with_its_client(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            path = self.ssh(lab, f'echo $$ >> {lab.path("pids")}\n'
+                            f'exec env DUT_SOCKET={lab.socket} "$2" "$3"')
+            follower = lab.spawn_dut('log', '--follow', 'b1',
+                                     env={'DUT_SOCKET': '', 'DUT_HOST': 'ssh://gateway',
+                                          'PATH': path})
+            lab.api('PUT', '/dut/b1/power', {'state': 'on'})
+            self.assertIn(b'Linux', follower.stdout.read(5))
+            follower.kill()
+            follower.communicate()
+            lab.api('PUT', '/dut/b1/power', {'state': 'off'})
+            with open(lab.path('pids'), encoding='utf-8') as file:
+                pids = file.read().split()
+            for pid in pids:
+                self.assertTrue(processes.await_end(int(pid), PATIENCE))
+
+    def test_the_proxy_takes_the_end_of_stdin(self):
+        with Lab() as lab:
+            lab.start()
+            ran = lab.dut('proxy', stdin=b'GET /api/v1/status HTTP/1.1\r\nHost: x\r\n'
+                          b'Connection: close\r\n\r\n')
+            self.assertEqual(ran.rc, 0, ran)
+            self.assertTrue(ran.raw.startswith(b'HTTP/1.1 200 OK'))
+            self.assertIn(b'"version"', ran.raw)
+            ran = lab.dut('proxy', '--socket', lab.path('none.sock'))
+            self.assertEqual(ran.rc, 69)
+            self.assertIn('cannot reach the daemon', ran.err)
 
 
 if __name__ == '__main__':

@@ -17,11 +17,11 @@ HTTP = {400: 65, 401: 77, 403: 77, 404: 68, 405: 65, 406: 68, 409: 75, 411: 65, 
         429: 75, 431: 65, 500: 70, 501: 70, 502: 74, 503: 74, 504: 74, 507: 74}
 
 VERBS = ['list', 'show', 'run', 'validate', 'jobs', 'job', 'wait', 'cancel', 'results', 'log',
-         'power', 'console', 'reload', 'version']
+         'power', 'console', 'reload', 'retire', 'activate', 'set', 'history', 'token', 'proxy',
+         'version']
 
 NOT_YET = ['press', 'send', 'expect', 'boots', 'reserve', 'release', 'kick', 'train', 'check',
-           'retire', 'activate', 'set', 'history', 'pdus', 'add', 'identify', 'export', 'token',
-           'proxy', 'completion']
+           'pdus', 'add', 'identify', 'export', 'completion']
 
 BUSY = {**BOARD, 'id': 'vm-1', 'state': 'RUNNING', 'tags': [], 'description': None,
         'job': {'id': '17', 'name': 'bisect usb', 'owner': 'alice', 'since': 'x'}}
@@ -60,15 +60,9 @@ class Words(CliCase):
                 (('console', 'bbb-1', '--raw'), '--raw'),
                 (('console', 'bbb-1', '--read-only', '--force'), '--force'),
                 (('console', 'bbb-1'), 'console without --read-only'),
-                (('list', '--host', 'http://x'), '--host'),
-                (('--host', 'http://x', 'list'), '--host'),
                 (('power', 'reset', 'bbb-1'), 'power reset')):
             self.assert_said(self.dut(*arguments), 64, f'not yet: {name}')
         self.assertEqual(self.fake.requests, [])
-
-    def test_a_remote_daemon_is_not_there_yet(self):
-        self.assert_said(self.dut('list', env={'DUT_SOCKET': '', 'DUT_HOST': 'http://x'}), 64,
-                         'not yet: DUT_HOST')
 
     def test_a_typo_is_answered_with_the_nearest_word(self):
         self.assert_said(self.dut('lst'), 64, "unknown verb 'lst'; did you mean 'list'?")
@@ -257,7 +251,8 @@ class Show(CliCase):
         self.fake.on('GET', '/dut/vm-1', board)
         out = self.dut('show', 'vm-1').out
         for line in ('vm-1: BORKED', '  message      off failed\\e',
-                     '  job          17 alice "bisect usb"', '  retired      yes',
+                     '  job          17 alice "bisect usb"',
+                     '  retired      when its job has ended',
                      '  ready        no', '  power        UNKNOWN, not verified',
                      '  power error  no answer'):
             self.assertIn(line + '\n', out)

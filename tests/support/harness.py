@@ -273,7 +273,7 @@ class Lab:
     # ---- programs ----
 
     def child_environment(self, extra=None):
-        return dict(self.daemon.environment, DUT_SOCKET=self.socket, **(extra or {}))
+        return {**self.daemon.environment, 'DUT_SOCKET': self.socket, **(extra or {})}
 
     def execute(self, command, stdin=b'', seconds=PATIENCE, env=None, cwd=None):
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=seconds,
