@@ -3,10 +3,13 @@
 
 import concurrent.futures
 import os
+import random
 import signal
 import time
 import unittest
 
+from tests.process import test_kill
+from tests.support import processes
 from tests.support.harness import Lab, await_true
 
 BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\n'
@@ -302,6 +305,72 @@ class Crashes(Waiting):
             self.cancel(lab, *held)
             ended = [lab.await_job(job) for job in jobs]
             self.assertEqual([job['status'] for job in ended], ['COMPLETE'] * 3)
+
+    def test_nothing_is_lost_however_often_dutd_is_killed(self):
+        """
+        Jobs that wait for three boards, alone or for any, while some are cancelled and dutd is
+        killed in between: each ends once, as it was told, and no board has two at a time.
+        """
+        seed = random.randrange(1 << 32)
+        rng = random.Random(seed)
+        with self.subTest(seed=seed), Lab() as lab:
+            boards = ('b1', 'b2', 'b3')
+            for name in boards:
+                lab.sim(name, BOOT, QUICK, tags=['b'])
+            lab.start()
+            jobs, cancelled = [], set()
+            for _ in range(5):
+                for _ in range(6):
+                    board = rng.choice((*boards, None))
+                    text = FAST if board else FAST + TAG.format('b')
+                    jobs.append(lab.submit_ok(text, board, wait='forever',
+                                              priority=rng.randrange(-9, 9)))
+                job = rng.choice(jobs)
+                answer = lab.api('POST', f'/jobs/{job}/cancel')
+                # One that runs may be faster.
+                if answer.status == 200 and answer.json['state'] == 'ENDED':
+                    cancelled.add(job)
+                moment = time.monotonic() + rng.random() / 2
+                await_true(lambda moment=moment: time.monotonic() > moment, 'the moment')
+                lab.kill_daemon()
+                lab.start()
+            ended = [lab.await_job(job) for job in jobs]
+            for job in ended:
+                expected = {'cancelled'} if job['cancel'] else set()
+                if job['id'] not in cancelled:
+                    expected.add('timeout:overall')
+                self.assertIn(job['reason'], expected, job)
+            for board in boards:
+                lab.await_board(board, 'IDLE')
+                ran = sorted((job['started'], job['ended']) for job in ended
+                             if job['dut'] == board and job['started'])
+                for earlier, later in zip(ran, ran[1:]):
+                    self.assertLess(earlier[1], later[0])
+                edges = [entry['event'] for entry in lab.record(board)
+                         if entry['event'] in ('on', 'off')]
+                self.assertEqual(edges, ['on', 'off'] * (len(edges) // 2))
+
+    def test_an_attempt_without_a_trace_goes_back_to_its_place(self):
+        with Lab() as lab:
+            stall = test_kill.KilledDaemon.stall_fetching(lab)
+            lab.sim('b1', BOOT, QUICK, tags=['b'])
+            lab.start()
+            job = lab.submit_ok(SHORT, 'b1', bucket={'file': b'data'}, priority=9, wait='1ms')
+            await_true(lambda: os.path.exists(stall + '.there'), 'the unpacking')
+            higher = lab.submit_ok(SHORT, 'b1', wait='forever', priority=10)
+            lower = lab.submit_ok(SHORT, 'b1', wait='forever', priority=8)
+            pid = lab.executor_pid('b1')
+            lab.kill_daemon()
+            processes.kill(pid, signal.SIGKILL)
+            self.assertTrue(processes.await_end(pid, 30))
+            os.unlink(stall)
+            lab.start()
+            # Its wait of 1 ms was over when it was begun for the first time.
+            ended = [lab.await_job(one) for one in (higher, job, lower)]
+            self.assertEqual([one['attempt'] for one in ended], [1, 2, 1])
+            self.assertEqual([one['status'] for one in ended], ['COMPLETE'] * 3)
+            for earlier, later in zip(ended, ended[1:]):
+                self.assertLess(earlier['ended'], later['started'])
 
     def test_a_wait_goes_on_while_dutd_is_down(self):
         with Lab() as lab:
