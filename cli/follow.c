@@ -10,47 +10,15 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "cli/feed.h"
-#include "cli/lines.h"
-#include "cli/mingle.h"
-#include "cli/order.h"
-#include "cli/output.h"
-#include "cli/place.h"
-#include "cli/question.h"
-#include "cli/replay.h"
+#include "cli/follow-internal.h"
 #include "cli/view.h"
-#include "cli/waiter.h"
 
 enum {
 	/* How long a job that was cancelled waits at its end for a reader of its output. */
 	GRACE_US = 2000000,
 };
 
-struct follow {
-	struct session *session;
-	const struct follow_request *request;
-	struct output *out, *messages; /* stdout and stderr */
-	struct mingle *mingle;
-	struct feed *log, *events;
-	struct order *cancel, *unbind;
-	struct lines *lines; /* of the events */
-	struct replay replay;
-	struct waiter *waiter;
-	struct place *place; /* while it waits for a DUT */
-	struct question *question;
-	sd_event_source *grace;
-	json_t *job; /* when it has ended */
-	bool cancelled, lost;
-	bool warned;   /* that a further signal leaves */
-	bool reported; /* the last line of --json */
-};
-
-static void check(struct follow *follow);
-
-/* "dut: ..." on stderr, in line with the messages that wait there. */
-static void tell(struct follow *follow, const char *format, ...) printf_(2, 3);
-
-static void tell(struct follow *follow, const char *format, ...)
+void follow_tell(struct follow *follow, const char *format, ...)
 {
 	free_ char *text = NULL, *safe = NULL, *line = NULL;
 	va_list arguments;
@@ -69,22 +37,22 @@ static void tell(struct follow *follow, const char *format, ...)
 
 static void tell_of_daemon(struct session *session, const char *text)
 {
-	tell(session->data, "%s", text);
+	follow_tell(session->data, "%s", text);
 }
 
-static void stop(struct follow *follow, int code)
+void follow_stop(struct follow *follow, int code)
 {
 	session_stop(follow->session, code);
 }
 
-static void stop_oom(struct follow *follow)
+void follow_stop_oom(struct follow *follow)
 {
-	stop(follow, say_exit(EXIT_INTERNAL, "out of memory; job %s goes on, see 'dut wait %s'",
-			      follow->request->id, follow->request->id));
+	follow_stop(follow,
+		    say_exit(EXIT_INTERNAL, "out of memory; job %s goes on, see 'dut wait %s'",
+			     follow->request->id, follow->request->id));
 }
 
-/* The daemon cannot be asked any more, or does not know the job. */
-static void lost(struct follow *follow, struct answer *answer)
+void follow_lost(struct follow *follow, struct answer *answer)
 {
 	const char *id = follow->request->id;
 	int code;
@@ -102,7 +70,7 @@ static void lost(struct follow *follow, struct answer *answer)
 		    "log %s' shows it",
 		    id, id, id);
 	answer_done(answer);
-	stop(follow, code);
+	follow_stop(follow, code);
 }
 
 /* ---- the end ---- */
@@ -113,7 +81,7 @@ static void on_ended(json_t *job, struct answer *answer, void *data)
 
 	follow->waiter = waiter_free(follow->waiter);
 	if (!job) {
-		lost(follow, answer);
+		follow_lost(follow, answer);
 		return;
 	}
 	follow->job = json_incref(job);
@@ -121,14 +89,14 @@ static void on_ended(json_t *job, struct answer *answer, void *data)
 	follow->question = question_free(follow->question);
 	output_hold(follow->out, false);
 	output_hold(follow->messages, false);
-	check(follow);
+	follow_check(follow);
 }
 
 static int on_grace(sd_event_source *source, uint64_t usec, void *data)
 {
 	(void)source;
 	(void)usec;
-	stop(data, 0);
+	follow_stop(data, 0);
 	return 0;
 }
 
@@ -137,7 +105,7 @@ static void start_grace(struct follow *follow)
 	if (!follow->grace &&
 	    sd_event_add_time_relative(follow->session->loop, &follow->grace, CLOCK_BOOTTIME,
 				       GRACE_US, 1, on_grace, follow) < 0)
-		stop(follow, 0);
+		follow_stop(follow, 0);
 }
 
 static void start_waiter(struct follow *follow)
@@ -146,7 +114,7 @@ static void start_waiter(struct follow *follow)
 
 	if (!follow->waiter && waiter_new(&follow->waiter, follow->session, follow->request->id,
 					  on_ended, follow, &err) < 0)
-		stop(follow, say_exit(EXIT_INTERNAL, "%s", err.text));
+		follow_stop(follow, say_exit(EXIT_INTERNAL, "%s", err.text));
 }
 
 /* --json: the job itself is the last line. */
@@ -160,11 +128,10 @@ static void report(struct follow *follow)
 	text = json_dumps(follow->job, JSON_COMPACT | JSON_ENSURE_ASCII);
 	if (!text || output_write(follow->out, text, strlen(text), NULL) < 0 ||
 	    output_write(follow->out, "\n", 1, NULL) < 0)
-		stop_oom(follow);
+		follow_stop_oom(follow);
 }
 
-/* Something has changed: what is next? */
-static void check(struct follow *follow)
+void follow_check(struct follow *follow)
 {
 	bool streaming = follow->log || follow->events;
 
@@ -177,166 +144,12 @@ static void check(struct follow *follow)
 		mingle_end(follow->mingle);
 		report(follow);
 		if (output_is_done(follow->out) && output_is_done(follow->messages)) {
-			stop(follow, 0);
+			follow_stop(follow, 0);
 			return;
 		}
 	}
 	if (follow->cancelled)
 		start_grace(follow);
-}
-
-/* ---- the streams ---- */
-
-static void on_log_space(void *data)
-{
-	struct follow *follow = data;
-
-	if (follow->log)
-		feed_resume(follow->log);
-	if (follow->request->json && follow->events)
-		feed_resume(follow->events);
-	check(follow);
-}
-
-static void on_message_space(void *data)
-{
-	struct follow *follow = data;
-
-	if (!follow->request->json && follow->events)
-		feed_resume(follow->events);
-	check(follow);
-}
-
-static void on_log_bytes(const char *bytes, size_t length, void *data)
-{
-	struct follow *follow = data;
-
-	if (mingle_console(follow->mingle, bytes, length, NULL) < 0)
-		stop_oom(follow);
-	if (output_is_full(follow->out))
-		feed_pause(follow->log);
-}
-
-static void on_event(const char *line, size_t length, void *data)
-{
-	struct follow *follow = data;
-	json_t *event = json_loadb(line, length, 0, NULL);
-	free_ char *text = NULL;
-
-	if (!json_is_object(event)) {
-		tell(follow, "the daemon sent an event that cannot be read");
-		json_decref(event);
-		return;
-	}
-	if (!replay_is_new(&follow->replay, event, line, length)) {
-		json_decref(event);
-		return;
-	}
-	if (follow->request->json)
-		text = json_dumps(event, JSON_COMPACT | JSON_ENSURE_ASCII);
-	else
-		text = view_event(event);
-	json_decref(event);
-	if (!text) {
-		stop_oom(follow);
-		return;
-	}
-	if (follow->request->json) {
-		(void)output_write(follow->out, text, strlen(text), NULL);
-		(void)output_write(follow->out, "\n", 1, NULL);
-	} else {
-		(void)mingle_message(follow->mingle, text, NULL);
-	}
-}
-
-/* They come from the first one again. */
-static void on_events_begin(uint64_t missing, void *data)
-{
-	struct follow *follow = data;
-
-	(void)missing;
-	lines_reset(follow->lines);
-}
-
-static void on_event_bytes(const char *bytes, size_t length, void *data)
-{
-	struct follow *follow = data;
-
-	if (lines_add(follow->lines, bytes, length, on_event, follow) < 0)
-		stop_oom(follow);
-	if (output_is_full(follow->request->json ? follow->out : follow->messages))
-		feed_pause(follow->events);
-}
-
-static void end_stream(struct follow *follow, struct answer *answer, const char *what)
-{
-	if (answer->r < 0) {
-		lost(follow, answer);
-		return;
-	}
-	if (!answer_is_good(answer))
-		tell(follow, "no %s of job %s: HTTP status %u%s%s", what, follow->request->id,
-		     answer->status, answer->reason ? ": " : "",
-		     answer->reason ? answer->reason : "");
-	answer_done(answer);
-	check(follow);
-}
-
-static void on_log_end(struct answer *answer, void *data)
-{
-	struct follow *follow = data;
-
-	follow->log = feed_free(follow->log);
-	end_stream(follow, answer, "log");
-}
-
-static void on_events_end(struct answer *answer, void *data)
-{
-	struct follow *follow = data;
-
-	follow->events = feed_free(follow->events);
-	end_stream(follow, answer, "events");
-}
-
-/* Console bytes are no JSON: they are among the results then. */
-static int start_log(struct follow *follow, struct error *err)
-{
-	free_ char *path = client_path("/jobs/%s/log?follow=1", follow->request->id);
-	const struct feed_config config = {
-		.session = follow->session,
-		.path = path,
-		.has_offsets = true,
-		.on_bytes = on_log_bytes,
-		.on_end = on_log_end,
-		.data = follow,
-	};
-
-	return path ? feed_new(&follow->log, &config, err) : error_oom(err);
-}
-
-static int start_events(struct follow *follow, struct error *err)
-{
-	const struct follow_request *request = follow->request;
-	free_ char *path = request->token ? client_path("/jobs/%s/events?follow=1&bind=%s",
-							request->id, request->token)
-					  : client_path("/jobs/%s/events?follow=1", request->id);
-	const struct feed_config config = {
-		.session = follow->session,
-		.path = path,
-		.on_begin = on_events_begin,
-		.on_bytes = on_event_bytes,
-		.on_end = on_events_end,
-		.data = follow,
-	};
-
-	return path ? feed_new(&follow->events, &config, err) : error_oom(err);
-}
-
-static int start_streams(struct follow *follow, struct error *err)
-{
-	int r = follow->request->json ? 0 : start_log(follow, err);
-
-	return r < 0 ? r : start_events(follow, err);
 }
 
 /* ---- cancel ---- */
@@ -348,13 +161,13 @@ static void on_cancel_done(struct answer *answer, void *data)
 
 	follow->cancel = order_free(follow->cancel);
 	if (answer->r < 0) {
-		lost(follow, answer);
+		follow_lost(follow, answer);
 		return;
 	}
 	/* It may have ended meanwhile; the waiter knows. */
 	if (!answer_is_good(answer))
-		tell(follow, "cannot cancel job %s: %s", follow->request->id,
-		     text ? text : "the daemon refuses");
+		follow_tell(follow, "cannot cancel job %s: %s", follow->request->id,
+			    text ? text : "the daemon refuses");
 	answer_done(answer);
 }
 
@@ -375,8 +188,8 @@ static void cancel(struct follow *follow, const char *why)
 
 	follow->cancelled = true;
 	if (!body || order_new(&follow->cancel, &config, &err) < 0)
-		stop_oom(follow);
-	check(follow);
+		follow_stop_oom(follow);
+	follow_check(follow);
 }
 
 /* ---- leaving it alone ---- */
@@ -388,14 +201,15 @@ static void on_unbound(struct answer *answer, void *data)
 
 	follow->unbind = order_free(follow->unbind);
 	if (answer_is_good(answer))
-		stop(follow, say_exit(EXIT_INTERRUPTED,
-				      "job %s goes on; 'dut wait %s' follows it to its end, 'dut "
-				      "cancel %s' ends it",
-				      id, id, id));
+		follow_stop(follow,
+			    say_exit(EXIT_INTERRUPTED,
+				     "job %s goes on; 'dut wait %s' follows it to its end, 'dut "
+				     "cancel %s' ends it",
+				     id, id, id));
 	else if (answer->r >= 0 && answer->status == 409)
-		tell(follow, "job %s ends just now", id); /* the waiter knows */
+		follow_tell(follow, "job %s ends just now", id); /* the waiter knows */
 	else
-		stop(follow, session_refused(answer));
+		follow_stop(follow, session_refused(answer));
 	answer_done(answer);
 }
 
@@ -414,7 +228,7 @@ static void leave(struct follow *follow)
 	struct error err;
 
 	if (!follow->unbind && order_new(&follow->unbind, &config, &err) < 0)
-		stop_oom(follow);
+		follow_stop_oom(follow);
 }
 
 /* ---- signals ---- */
@@ -424,8 +238,8 @@ static void end_question(struct follow *follow)
 	follow->question = question_free(follow->question);
 	output_hold(follow->out, false);
 	output_hold(follow->messages, false);
-	on_log_space(follow);
-	on_message_space(follow);
+	follow_on_log_space(follow);
+	follow_on_message_space(follow);
 }
 
 static void on_answer(int letter, void *data)
@@ -470,7 +284,7 @@ static void on_signal(struct session *session, int signal)
 
 	if (follow->job) {
 		/* Nothing is left but to write what was read. */
-		stop(follow, 0);
+		follow_stop(follow, 0);
 	} else if (!follow->cancelled && signal == SIGINT && terminal && !follow->question) {
 		ask(follow);
 	} else if (!follow->cancelled) {
@@ -480,10 +294,11 @@ static void on_signal(struct session *session, int signal)
 		cancel(follow, signal == SIGINT && terminal ? "Ctrl-C" : why);
 	} else if (!follow->warned) {
 		follow->warned = true;
-		tell(follow, "job %s is being cancelled; once more leaves without waiting for it",
-		     follow->request->id);
+		follow_tell(follow,
+			    "job %s is being cancelled; once more leaves without waiting for it",
+			    follow->request->id);
 	} else {
-		stop(follow, EXIT_INTERRUPTED);
+		follow_stop(follow, EXIT_INTERRUPTED);
 	}
 }
 
@@ -493,7 +308,7 @@ static void on_place(const char *text, void *data)
 {
 	struct follow *follow = data;
 
-	tell(follow, "job %s %s", follow->request->id, text);
+	follow_tell(follow, "job %s %s", follow->request->id, text);
 }
 
 static int begin(struct follow *follow, struct error *err)
@@ -509,12 +324,12 @@ static int begin(struct follow *follow, struct error *err)
 		r = lines_new(&follow->lines, err);
 	if (r < 0)
 		return r;
-	output_on_space(follow->out, on_log_space, follow);
-	output_on_space(follow->messages, on_message_space, follow);
+	output_on_space(follow->out, follow_on_log_space, follow);
+	output_on_space(follow->messages, follow_on_message_space, follow);
 	follow->session->tell = tell_of_daemon;
-	tell(follow, "job %s%s%s", follow->request->id, follow->request->dut ? " on " : "",
-	     follow->request->dut ? follow->request->dut : "");
-	r = start_streams(follow, err);
+	follow_tell(follow, "job %s%s%s", follow->request->id, follow->request->dut ? " on " : "",
+		    follow->request->dut ? follow->request->dut : "");
+	r = follow_start_streams(follow, err);
 	if (r >= 0 && follow->request->waits)
 		r = place_new(&follow->place, follow->session, follow->request->id, on_place,
 			      follow, err);
