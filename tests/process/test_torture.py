@@ -44,7 +44,9 @@ class Torture(unittest.TestCase):
                        ('kill', 'helper'), ('kill', 'fetch'), ('fill', 0), ('free', 'disk'),
                        ('unlink', 'job.sock'), ('unlink', 'control.sock'), ('unlink', 'dutd.sock'),
                        ('replace', 'job.sock', 'folder'), ('submit', 'race'),
-                       ('submit', 'leave'), ('cancel', 'twice'), ('view', 'log', 'stuck')):
+                       ('submit', 'leave'), ('cancel', 'twice'), ('view', 'log', 'stuck'),
+                       ('queue', 4), ('unqueue',), ('reserve', 1), ('extend',), ('release',),
+                       ('reload', 'power'), ('reload', 'broken'), ('remove', 'it')):
             self.assertIn(action, verbs)
 
 

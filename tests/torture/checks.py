@@ -32,7 +32,8 @@ PREFIXES = {'step:': {'FAIL', 'INCOMPLETE'}, 'command:': {'FAIL'},
             'timeout:watchdogs.': {'INCOMPLETE'}}
 
 # Ends that dutd writes down itself, when there is no result.json to read.
-WITHOUT_RESULT = {'executor_killed', 'executor_failed', 'gateway_reboot', 'cancelled', 'disk'}
+WITHOUT_RESULT = {'executor_killed', 'executor_failed', 'gateway_reboot', 'cancelled', 'disk',
+                  'queue_timeout', 'deadline'}
 
 RESULT_KEYS = {'v', 'id', 'attempt', 'nonce', 'console', 'console_base', 'name', 'dut', 'owner',
                'status', 'reason', 'verdict', 'message', 'submitted', 'started', 'ended', 'boots',
@@ -302,6 +303,10 @@ def check_daemon(world):
     since its own first rest.
     """
     pid = world.daemon_pid
+    # The thread that reads the configuration is begun when it is needed, and stays.
+    answer = world.lab.api('POST', '/reload')
+    if answer.status != 200:
+        raise Fault(f'the configuration is not read again: {answer}')
     files = world.files
     if not files:
         files.update(settled_files(pid))

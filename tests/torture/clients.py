@@ -14,9 +14,11 @@ ROUTES = {'log': '/api/v1/jobs/{job}/log?follow=1', 'events': '/api/v1/jobs/{job
           'console': '/api/v1/dut/{board}/console?offset=0'}
 
 
-def submission_of(kind, board):
-    """The body of a submission, and its headers."""
+def submission_of(kind, board, wait=None):
+    """The body of a submission, and its headers; wait: seconds in the queue."""
     metadata = {'version': 1, 'target': {'id': board}}
+    if wait:
+        metadata['wait'] = wait
     parts = [('metadata', json.dumps(metadata).encode()), ('job', kind.job.encode())]
     data = kinds.bucket(kind.bucket)
     if data:
@@ -27,16 +29,17 @@ def submission_of(kind, board):
 class Submission(threading.Thread):
     """Submits a job and waits for the answer: status and JSON, or the error that came instead."""
 
-    def __init__(self, path, kind, board, seconds):
+    def __init__(self, path, kind, board, seconds, wait=None):
         super().__init__(daemon=True)
         self.path, self.kind, self.board, self.seconds = path, kind, board, seconds
+        self.wait = wait
         self.status = self.json = self.error = None
         self.start()
 
     def run(self):
         connection = UnixConnection(self.path, self.seconds)
         try:
-            form, body = submission_of(self.kind, self.board)
+            form, body = submission_of(self.kind, self.board, self.wait)
             connection.request('POST', '/api/v1/jobs', body, {'Content-Type': form})
             response = connection.getresponse()
             self.json = json.loads(response.read())

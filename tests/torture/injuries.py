@@ -11,6 +11,7 @@ import time
 
 from tests.support import processes
 from tests.torture import checks, clients, kinds
+from tests.torture.people import People
 from tests.torture.world import Fault, await_fact
 
 # A job does not notice that dutd is away for so long: its successor takes it over, in seconds.
@@ -31,13 +32,14 @@ SIGNALS = {'kill': signal.SIGKILL, 'term': signal.SIGTERM, 'stop': signal.SIGSTO
            'continue': signal.SIGCONT}
 
 
-class Injuries:
+class Injuries(People):
     """
     Each step returns a word for what came of it. ends: board → the (status, reason) that its job
     may have because of that, besides its own.
     """
 
     def __init__(self, world, plan, moments):
+        super().__init__()
         self.world, self.plan, self.moments = world, plan, moments
         self.submissions = moments.submissions = {board: [] for board in plan.cast}
         self.ends = {board: set() for board in plan.cast}

@@ -22,20 +22,39 @@ class Moments:
         self.boards_of = {}  # job → board
         self.submissions = {}  # board → those who submit a job for it
 
-    def job_of(self, board):
-        """The youngest job of this round on the board, or None."""
+    def board_of(self, job):
+        """The board that a job has or waits for; None when its record cannot be read."""
+        if job not in self.boards_of:
+            record = self.world.read_record(job)
+            if record is None:
+                return None
+            self.boards_of[job] = record['dut'] or record['duts'][0]
+        return self.boards_of[job]
+
+    def jobs_of(self, board):
+        """The jobs of this round for the board and their records, the youngest first."""
         for job in range(self.world.last_job(), self.first - 1, -1):
-            if job not in self.boards_of:
+            if self.board_of(job) == board:
                 record = self.world.read_record(job)
-                if record is None:
-                    continue
-                self.boards_of[job] = record['dut']
-            if self.boards_of[job] == board:
+                if record:
+                    yield job, record
+
+    def job_of(self, board):
+        """The youngest job that has come to the board, or the next one that waits, or None."""
+        waiting = None
+        for job, record in self.jobs_of(board):
+            if record['state'] != 'WAITING':
                 return job
-        return None
+            waiting = job
+        return waiting
+
+    def waiting_job_of(self, board):
+        """The youngest job that waits for the board, or None."""
+        return next((job for job, record in self.jobs_of(board) if record['state'] == 'WAITING'),
+                    None)
 
     def is_over(self, board):
-        """The job has its end, or nobody is left who would bring it any further."""
+        """Its job has its end, or nobody is left who would bring it any further."""
         job = self.job_of(board)
         record = job and self.world.read_record(job)
         if not record:

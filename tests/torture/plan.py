@@ -243,13 +243,58 @@ def leave_upload(rng, board, kind):
     return [Step(board, any_moment(rng, kind), ('upload', rng.choice([0.1, 0.5, 0.99])))]
 
 
+def queue_up(rng, board, kind):
+    """Jobs that wait behind the first, while something happens to dutd or to one of them."""
+    steps = [Step(board, ('now',), ('queue', rng.choice([1, 2, 4])))]
+    follow = weighted(rng, {'nothing': 3, 'unqueue': 2, 'cancel': 1, 'restart': 3, 'kill': 3})
+    if follow == 'unqueue':
+        steps += [Step(board, any_moment(rng, kind), ('unqueue',))]
+    elif follow == 'cancel':
+        steps += cancel(rng, board, kind)
+    elif follow == 'restart':
+        steps += rng.choice([restart_daemon, kill_daemon, stop_daemon])(rng, board, kind)
+    elif follow == 'kill':
+        steps += rng.choice([kill_executor, kill_daemon_and_executor])(rng, board, kind)
+    return steps
+
+
+def reserve(rng, board, kind):
+    """In front of the job, or behind it; with and without a release of one's own."""
+    steps = [Step(board, rng.choice([('now',), ('over',) if kind.ends else ('now',)]),
+                  ('reserve', 1))]
+    follow = weighted(rng, {'nothing': 2, 'twice': 1, 'extend': 1, 'restart': 4, 'kill': 1})
+    if follow == 'twice':
+        steps += [Step(board, any_moment(rng, kind), ('reserve', 2))]
+    elif follow == 'extend':
+        steps += [Step(board, any_moment(rng, kind), ('extend',))]
+    elif follow == 'restart':
+        steps += rng.choice([restart_daemon, kill_daemon])(rng, board, kind)
+    elif follow == 'kill':
+        steps += kill_executor(rng, board, kind)
+    if rng.random() < 0.5:
+        steps += [Step(board, any_moment(rng, kind), ('release',))]
+    return steps
+
+
+def reload(rng, board, kind):
+    steps = []
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        action = weighted(rng, {'text': 3, 'tags': 2, 'power': 3, 'nothing': 1, 'broken': 1,
+                                'remove': 3})
+        steps += [Step(board, any_moment(rng, kind), ('remove', 'it') if action == 'remove'
+                       else ('reload', action))]
+    if rng.random() < 0.3:
+        steps += rng.choice([restart_daemon, kill_daemon])(rng, board, kind)
+    return steps
+
+
 INJURIES = {
     kill_executor: 14, end_executor: 3, stop_executor: 6, hurt_helper: 4, hurt_fetch: 6,
     kill_sim: 6, stop_sim: 3, cancel: 10, hide_socket: 5, stuck_viewer: 4, broken_viewer: 3,
     good_viewer: 4, switch_by_hand: 3, kill_daemon: 6, kill_daemon_and_executor: 4,
     restart_daemon: 4, stop_daemon: 3, second_daemon: 2, fill_disk: 7, crowd: 2,
     hide_daemon_socket: 2, leave_upload: 2, kill_daemon_again_and_again: 2, hurt_validator: 2,
-    spoil_files: 4, starve: 3,
+    spoil_files: 4, starve: 3, queue_up: 10, reserve: 8, reload: 8,
 }
 
 SUBMISSIONS = {'wait': 20, 'race': 2, 'leave': 2}

@@ -75,6 +75,7 @@ class Round:
             raise Fault('dutd does not start')
         self.await_answers()
         self.end_orphans()
+        self.injuries.end_reservations()
         self.cure_boards()
 
     def await_answers(self):
@@ -110,6 +111,8 @@ class Round:
                 # Its own cancel came when it could not be kept, or met another job.
                 self.injuries.ends[board] |= {('CANCELLED', 'cancelled')}
                 self.world.lab.api('POST', f'/jobs/{dut["job"]["id"]}/cancel', {'why': 'the end'})
+            if not kind.ends and board in self.injuries.queued:
+                self.injuries.end_queue(board)
 
     def was_disturbed(self, board):
         return self.injuries.cut_off or bool(self.injuries.ends[board])
@@ -122,6 +125,9 @@ class Round:
                 continue
             self.await_end(name)
             if kind.cured:
+                # Jobs that wait meet the board that it becomes.
+                self.injuries.ends[name] |= {('PASS', 'ok')} if name in self.injuries.queued \
+                    else set()
                 self.world.set_script(board, kinds.KINDS['passes'])
             self.world.kill_sim(board)
             if self.plan.number % 2:
@@ -142,8 +148,8 @@ class Round:
         jobs = checks.check_jobs(world)
         mine = {number: job for number, job in jobs.items() if number >= self.first}
         for number, job in mine.items():
-            board = job['dut']
-            if board not in self.plan.cast:
+            board = self.moments.board_of(number)
+            if board not in self.plan.cast or job['dut'] not in (board, None):
                 raise Fault(f'job {number} is on {board}, which nobody asked for')
             checks.check_end(job, self.plan.cast[board], injuries.ends[board])
             if board in injuries.spoiled:
@@ -163,7 +169,8 @@ class Round:
                 entries = console.check_bytes(world, board, board.name in injuries.may_lose)
             if board.name not in injuries.by_hand and board.name not in injuries.late_power:
                 checks.check_power(board, entries,
-                                   [job for job in mine.values() if job['dut'] == board.name])
+                                   [job for number, job in mine.items()
+                                    if self.moments.board_of(number) == board.name])
             self.check_idle_index(board)
         self.check_readers()
         checks.check_daemon(world)

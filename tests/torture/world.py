@@ -82,8 +82,7 @@ class World:
             self.set_script(board, kinds.KINDS['passes'])
             self.lab.write(f'boards/{board.name}/blob', kinds.BLOB)
             self.lab.write(f'boards/{board.name}/line', kinds.LINE)
-            self.lab.sim(board.name, board.kind.script, {'sent': self.sent_path(board)},
-                         tags=['torture'])
+            self.configure_board(board)
         self.daemon_pid = None
         self.daemon_stopped = False
         self.files = collections.Counter()  # what dutd has open at rest
@@ -95,6 +94,13 @@ class World:
         self.faults = []       # found while looking for something else
 
     # ---- boards ----
+
+    def sim_keys(self, board):
+        return {'script': self.lab.path('boards', board.name, 'script'),
+                'sent': self.sent_path(board)}
+
+    def configure_board(self, board):
+        self.lab.board(board.name, {'sim': self.sim_keys(board), 'tags': ['torture']})
 
     def sent_path(self, board):
         return self.lab.path('boards', board.name, 'sent.bin')
