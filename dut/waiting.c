@@ -120,26 +120,36 @@ static uint64_t find_limit(const struct job *job, int64_t queued_us)
 	return limit_us > 0 ? (uint64_t)limit_us : 0;
 }
 
-int waiting_add(struct daemon *daemon, struct job *job, const char *const *duts, size_t n_duts,
-		struct error *err)
+static int64_t queued_since(const struct job *job)
 {
 	const struct moment now = moment_now();
-	int64_t queued_us = moment_on_boottime(&job->queued, &now);
 
+	return moment_on_boottime(&job->queued, &now);
+}
+
+static int join_queue(struct daemon *daemon, struct job *job, const char *const *duts,
+		      size_t n_duts, uint64_t limit_us, struct error *err)
+{
 	job->claim = (struct claim){
 		.kind = CLAIM_JOB,
 		.owner = job->owner,
 		.owner_uid = job->owner_uid,
 		.priority = job->priority,
-		.queued_us = queued_us,
+		.queued_us = queued_since(job),
 		.number = job->id,
-		.limit_us = find_limit(job, queued_us),
+		.limit_us = limit_us,
 		.deadline_realtime_us = job->deadline_realtime_us,
 		.give = give,
 		.over = over,
 		.data = daemon,
 	};
 	return queue_add(daemon->queue, &job->claim, duts, n_duts, err);
+}
+
+int waiting_add(struct daemon *daemon, struct job *job, const char *const *duts, size_t n_duts,
+		struct error *err)
+{
+	return join_queue(daemon, job, duts, n_duts, find_limit(job, queued_since(job)), err);
 }
 
 int waiting_return(struct daemon *daemon, struct job *job, struct error *err)
@@ -152,7 +162,9 @@ int waiting_return(struct daemon *daemon, struct job *job, struct error *err)
 		return error_oom(err);
 	for (size_t i = 0; i < count; i++)
 		duts[i] = job->dut ? job->dut : json_string_value(json_array_get(job->duts, i));
-	r = waiting_add(daemon, job, duts, count, err);
+	/* One that did not want to wait was taken because it had a board: it gets one again. */
+	r = join_queue(daemon, job, duts, count,
+		       job->wait_us ? find_limit(job, queued_since(job)) : UINT64_MAX, err);
 	if (r < 0)
 		return r;
 	json_decref(job->duts);

@@ -371,6 +371,20 @@ class Crashes(Waiting):
             self.assertEqual([one['status'] for one in ended], ['COMPLETE'] * 3)
             for earlier, later in zip(ended, ended[1:]):
                 self.assertLess(earlier['ended'], later['started'])
+    def test_who_did_not_want_to_wait_begins_under_the_next_dutd(self):
+        """Its board was free: that dutd has not looked at it yet is no reason to give up."""
+        with Lab() as lab, concurrent.futures.ThreadPoolExecutor(1) as pool:
+            lab.sim('b1', 'delay read 300ms\n' + BOOT, QUICK)
+            lab.start()
+            for number in range(1, 5):
+                answer = pool.submit(lab.submit, SHORT, 'b1')
+                record = os.path.join(lab.state, 'jobs', f'{number}.json')
+                await_true(lambda: os.path.exists(record), 'the record')
+                lab.kill_daemon()
+                self.assertIsNotNone(answer.exception())
+                lab.start()
+                self.assertEqual(lab.await_job(number)['status'], 'COMPLETE')
+                lab.await_board('b1', 'IDLE')
 
     def test_a_wait_goes_on_while_dutd_is_down(self):
         with Lab() as lab:
