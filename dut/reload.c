@@ -19,7 +19,6 @@
 #include "dut/daemon.h"
 #include "dut/worker.h"
 
-CLEANUP_DEFINE(struct yaml_tree *, yaml_tree_free)
 
 /* Somebody who waits for what a round says. */
 struct caller {
