@@ -69,6 +69,9 @@ static int plan_fds(struct plan *plan, const struct spawn_config *config, struct
 	int first = plan->highest < FIRST_COPY ? FIRST_COPY : plan->highest + 1;
 	int r = 0;
 
+	/* Before its number goes to another. */
+	if (config->terminal)
+		r = posix_spawn_file_actions_addtcsetpgrp_np(&plan->actions, *config->terminal);
 	for (size_t i = 0; i < config->n_fds && r == 0; i++) {
 		plan->copies[i] = fcntl(config->fds[i].from, F_DUPFD_CLOEXEC, first);
 		if (plan->copies[i] < 0)
@@ -113,10 +116,16 @@ static int plan_attributes(struct plan *plan, const struct spawn_config *config,
 
 	if (config->new_session)
 		flags |= POSIX_SPAWN_SETSID;
+	if (config->new_group)
+		flags |= POSIX_SPAWN_SETPGROUP;
 	(void)sigemptyset(&none);
 	(void)sigfillset(&all);
 	for (size_t i = 0; i < ARRAY_SIZE(interrupts) && config->ignore_interrupt; i++)
 		(void)sigdelset(&all, interrupts[i]);
+	if (config->keep_ignored) {
+		(void)sigemptyset(&all);
+		(void)sigaddset(&all, SIGPIPE);
+	}
 	r = posix_spawnattr_setflags(&plan->attributes, flags);
 	if (r == 0)
 		r = posix_spawnattr_setsigmask(&plan->attributes, &none);
@@ -140,8 +149,9 @@ static int start(pid_t *ret_pid, int *ret_pidfd, struct plan *plan,
 		return r;
 	if (config->ignore_interrupt)
 		ignore_interrupts(before);
-	r = posix_spawn(&pid, config->path, &plan->actions, &plan->attributes, config->argv,
-			config->envp ? config->envp : environ);
+	r = (config->search ? posix_spawnp : posix_spawn)(&pid, config->path, &plan->actions,
+							  &plan->attributes, config->argv,
+							  config->envp ? config->envp : environ);
 	if (config->ignore_interrupt)
 		restore_interrupts(before);
 	if (r != 0)

@@ -15,13 +15,18 @@ struct spawn_fd {
 };
 
 struct spawn_config {
-	const char *path; /* no search in PATH */
+	const char *path; /* no search in PATH, unless: */
+	bool search;
 	char *const *argv;
 	char *const *envp; /* NULL: ours */
 	const struct spawn_fd *fds;
 	size_t n_fds;
 	bool new_session;      /* setsid() in the child */
 	bool ignore_interrupt; /* INT, QUIT and HUP, which a terminal sends to all that run on it */
+	/* A person's command, which is controlled like a shell's: */
+	bool new_group;	     /* setpgid(0, 0) in the child */
+	const int *terminal; /* whose foreground that group becomes; NULL: none */
+	bool keep_ignored;   /* signals that we ignore (but SIGPIPE) are not at their defaults */
 };
 
 /*

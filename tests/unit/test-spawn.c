@@ -195,6 +195,21 @@ static void what_cannot_be_started_is_said_by_the_call(void **state)
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 }
 
+static void a_persons_command_leads_a_group_and_keeps_what_is_ignored(void **state)
+{
+	const struct spawn_config config = { .new_group = true, .keep_ignored = true };
+	free_ char *text = NULL, *other = NULL;
+
+	(void)state;
+	assert_true(signal(SIGUSR1, SIG_IGN) != SIG_ERR);
+	text = run("set -- $(cat /proc/$$/stat); [ $5 = $$ ] && kill -USR1 $$ && echo lives", 1,
+		   NULL, 0, config);
+	other = run("kill -USR1 $$; echo lives", 1, NULL, 0, (struct spawn_config){ 0 });
+	assert_true(signal(SIGUSR1, SIG_DFL) != SIG_ERR);
+	assert_string_equal(text, "lives\n");
+	assert_string_equal(other, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -203,6 +218,7 @@ int main(void)
 		cmocka_unit_test(sources_and_targets_may_cross),
 		cmocka_unit_test(signals_are_unblocked_and_at_their_defaults),
 		cmocka_unit_test(a_child_may_lead_its_own_session),
+		cmocka_unit_test(a_persons_command_leads_a_group_and_keeps_what_is_ignored),
 		cmocka_unit_test(the_environment_is_ours_or_the_one_given),
 		cmocka_unit_test(what_cannot_be_started_is_said_by_the_call),
 	};
