@@ -13,16 +13,16 @@
 
 /* In the order of the manual. */
 static const struct verb *const verbs[] = {
-	&verb_list,  &verb_show,    &verb_run,	  &verb_validate, &verb_jobs,
-	&verb_job,   &verb_wait,    &verb_cancel, &verb_results,  &verb_log,
-	&verb_power, &verb_console, &verb_reload, &verb_retire,	  &verb_activate,
-	&verb_set,   &verb_history, &verb_token,  &verb_proxy,	  &verb_version,
+	&verb_list,    &verb_show,    &verb_run,     &verb_validate, &verb_jobs,    &verb_job,
+	&verb_wait,    &verb_cancel,  &verb_results, &verb_log,	     &verb_power,   &verb_reserve,
+	&verb_release, &verb_kick,    &verb_console, &verb_reload,   &verb_retire,  &verb_activate,
+	&verb_set,     &verb_history, &verb_token,   &verb_proxy,    &verb_version,
 };
 
 /* Refused by name. */
 static const char *const not_yet[] = {
-	"press", "send",  "expect", "boots", "reserve",	 "release", "kick",
-	"train", "check", "pdus",   "add",   "identify", "export",  "completion",
+	"press", "send", "expect",   "boots",  "train",	     "check",
+	"pdus",	 "add",	 "identify", "export", "completion",
 };
 
 static void print_usage(FILE *out)

@@ -51,9 +51,9 @@ static int check_state(const struct cli *cli, const char *board, const char *wan
 
 /* Switching takes as long as it takes (min_off_time, a slow PDU): without a time limit. */
 static int switch_power(struct session *session, const struct cli *cli, const char *word,
-			const char *wanted, const char *board)
+			const char *wanted, const char *board, bool force)
 {
-	json_t *body = json_pack("{s:s}", "state", word), *answer = NULL;
+	json_t *body = json_pack("{s:s, s:b}", "state", word, "force", force), *answer = NULL;
 	int code;
 
 	if (session_ask(session, "PUT", client_path("/dut/%s/power", board), body, 0, &answer,
@@ -76,7 +76,7 @@ static int read_power(struct session *session, const struct cli *cli, const char
 	return code;
 }
 
-static int act(struct cli *cli, const char *word, const struct option_list *rest)
+static int act(struct cli *cli, const char *word, const struct option_list *rest, bool force)
 {
 	const char *wanted = NULL, *board;
 	struct session session;
@@ -96,7 +96,7 @@ static int act(struct cli *cli, const char *word, const struct option_list *rest
 	if (!session_open(&session, cli, &code))
 		return code;
 	if (wanted)
-		code = switch_power(&session, cli, word, wanted, board);
+		code = switch_power(&session, cli, word, wanted, board, force);
 	else
 		code = read_power(&session, cli, board);
 	session_done(&session);
@@ -105,12 +105,17 @@ static int act(struct cli *cli, const char *word, const struct option_list *rest
 
 static int power(struct cli *cli, int argc, char **argv)
 {
+	bool force = false;
+	const struct option options[] = {
+		{ "force", NULL, OPTION_FLAG, &force, "though somebody else has reserved it" },
+		{ 0 },
+	};
 	struct option_list operands = { 0 }, rest;
 	int code;
 
-	if (options_parse(&verb_power, NULL, cli, 1, 2, &operands, argc, argv, &code)) {
+	if (options_parse(&verb_power, options, cli, 1, 2, &operands, argc, argv, &code)) {
 		rest = (struct option_list){ operands.items + 1, operands.count - 1 };
-		code = act(cli, operands.items[0], &rest);
+		code = act(cli, operands.items[0], &rest, force);
 	}
 	option_list_done(&operands);
 	return code;
@@ -118,7 +123,7 @@ static int power(struct cli *cli, int argc, char **argv)
 
 const struct verb verb_power = {
 	.name = "power",
-	.operands = "on|off|cycle|get [DUT]",
+	.operands = "on|off|cycle|get [DUT] [OPTION...]",
 	.summary = "switches a DUT's power, or says what it is",
 	.run = power,
 };

@@ -213,8 +213,8 @@ static void on_answer(struct answer *answer, void *data)
 	session_stop(question->session, 0);
 }
 
-bool session_ask(struct session *session, const char *method, char *path, const json_t *body,
-		 unsigned timeout_s, json_t **ret, int *ret_exit)
+int session_answer(struct session *session, const char *method, char *path, const json_t *body,
+		   unsigned timeout_s, struct answer *ret)
 {
 	cleanup_(order_freep) struct order *order = NULL;
 	struct question question = { .session = session };
@@ -229,17 +229,30 @@ bool session_ask(struct session *session, const char *method, char *path, const 
 	};
 	free_ char *owned = path;
 	struct error err;
+	int r;
 
-	if (order_new(&order, &config, &err) < 0) {
-		*ret_exit = say_exit(EXIT_INTERNAL, "%s", err.text);
+	if (order_new(&order, &config, &err) < 0)
+		return say_exit(EXIT_INTERNAL, "%s", err.text);
+	r = session_run(session);
+	if (r != 0)
+		answer_done(&question.answer);
+	else
+		*ret = question.answer;
+	return r;
+}
+
+bool session_ask(struct session *session, const char *method, char *path, const json_t *body,
+		 unsigned timeout_s, json_t **ret, int *ret_exit)
+{
+	struct answer answer;
+
+	*ret_exit = session_answer(session, method, path, body, timeout_s, &answer);
+	if (*ret_exit != 0)
 		return false;
-	}
-	*ret_exit = session_run(session);
-	if (*ret_exit == 0 && answer_is_good(&question.answer) &&
-	    json_is_object(question.answer.json))
-		*ret = json_incref(question.answer.json);
-	else if (*ret_exit == 0)
-		*ret_exit = session_refused(&question.answer);
-	answer_done(&question.answer);
+	if (answer_is_good(&answer) && json_is_object(answer.json))
+		*ret = json_incref(answer.json);
+	else
+		*ret_exit = session_refused(&answer);
+	answer_done(&answer);
 	return *ret_exit == 0;
 }

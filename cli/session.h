@@ -51,6 +51,11 @@ void session_lost(struct session *session, const struct answer *answer);
 bool session_ask(struct session *session, const char *method, char *path, const json_t *body,
 		 unsigned timeout_s, json_t **ret, int *ret_exit);
 
+/* The same, with the answer whatever it is: 0, and the caller's by answer_done(). Else the exit
+ * code (said). */
+int session_answer(struct session *session, const char *method, char *path, const json_t *body,
+		   unsigned timeout_s, struct answer *ret);
+
 static inline bool answer_is_good(const struct answer *answer)
 {
 	return answer->r >= 0 && answer->status >= 200 && answer->status < 300;

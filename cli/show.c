@@ -58,6 +58,24 @@ static void show_retired(const json_t *dut)
 	view_field("retired", text);
 }
 
+static void show_reservation(const json_t *reservation)
+{
+	const json_t *kick = json_object_get(reservation, "kick");
+	const char *until = view_text(reservation, "until"), *by = view_text(kick, "by");
+	const char *why = view_text(kick, "why");
+	free_ char *text = NULL;
+
+	if (!until)
+		return;
+	if (asprintf(&text, "until %s%s%s%s%s%s", until,
+		     json_is_true(json_object_get(reservation, "bound")) ? ", while a command runs"
+									 : "",
+		     by ? ", ended by " : "", by ? by : "", by && why ? ": " : "",
+		     by && why ? why : "") < 0)
+		text = NULL;
+	view_field("reserved", text);
+}
+
 static int show_dut(const struct cli *cli, const json_t *dut)
 {
 	free_ char *holder = NULL;
@@ -76,6 +94,7 @@ static int show_dut(const struct cli *cli, const json_t *dut)
 	view_field("description", view_text(dut, "description"));
 	view_field("message", view_text(dut, "message"));
 	view_field(json_is_object(json_object_get(dut, "job")) ? "job" : "holder", holder);
+	show_reservation(json_object_get(dut, "reservation"));
 	json_array_foreach(json_object_get(dut, "tags"), i, tag)
 		view_field(i == 0 ? "tags" : "", json_string_value(tag));
 	view_field("comment", view_text(dut, "comment"));

@@ -84,18 +84,20 @@ const json_t *view_dut(const json_t *answer)
 
 char *view_holder(const json_t *dut)
 {
-	const json_t *job = json_object_get(dut, "job");
+	const json_t *job = json_object_get(dut, "job"), *holder = json_object_get(dut, "holder");
 	const char *owner, *name;
-	char id[VIEW_ID_SIZE];
+	char id[VIEW_ID_SIZE] = "";
 	char *text;
 
-	if (!json_is_object(job)) {
-		owner = view_text(json_object_get(dut, "holder"), "owner");
-		return strdup(owner ? owner : "");
+	if (json_is_object(job)) {
+		(void)view_id(id, job);
+		owner = view_text(job, "owner");
+		name = view_text(job, "name");
+	} else {
+		owner = view_text(holder, "owner");
+		name = view_text(holder, "why");
 	}
-	owner = view_text(job, "owner");
-	name = view_text(job, "name");
-	if (asprintf(&text, "%s%s%s%s%s%s", view_id(id, job), owner ? " " : "", owner ? owner : "",
+	if (asprintf(&text, "%s%s%s%s%s%s", id, *id && owner ? " " : "", owner ? owner : "",
 		     name ? " \"" : "", name ? name : "", name ? "\"" : "") < 0)
 		return NULL;
 	return text;

@@ -341,7 +341,13 @@ static bool is_had(struct call *call, const struct board *board)
 	 * like everybody. */
 	if (reservation->bound || reservation->kicked)
 		return false;
-	extend(call, reservation);
+	/* A command that is run meanwhile has it as long as it is there. */
+	if (call->wanted.bound && !json_is_number(json_object_get(call->body, "seconds"))) {
+		http_reply_json(call->request, 200, reservation_to_json(reservation));
+		call_free(call);
+	} else {
+		extend(call, reservation);
+	}
 	return true;
 }
 
