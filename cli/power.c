@@ -53,9 +53,11 @@ static int check_state(const struct cli *cli, const char *board, const char *wan
 static int switch_power(struct session *session, const struct cli *cli, const char *word,
 			const char *wanted, const char *board, bool force)
 {
-	json_t *body = json_pack("{s:s, s:b}", "state", word, "force", force), *answer = NULL;
+	json_t *body = json_pack("{s:s}", "state", word), *answer = NULL;
 	int code;
 
+	if (force)
+		(void)json_object_set_new(body, "force", json_true());
 	if (session_ask(session, "PUT", client_path("/dut/%s/power", board), body, 0, &answer,
 			&code))
 		code = check_state(cli, board, wanted, answer);

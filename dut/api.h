@@ -63,6 +63,9 @@ void api_reservation_patch(struct http_request *request, void *data);
 void api_reservation_delete(struct http_request *request, void *data);
 void api_reservations_post(struct http_request *request, void *data);
 
+/* For dispatch.c: what held back those who do not want to wait may be over. */
+void api_reservations_retry(struct daemon *daemon);
+
 /* After the server and the worker: what they did not get to is forgotten. */
 void api_reservations_drop(struct daemon *daemon);
 

@@ -28,6 +28,8 @@ struct dispatch {
 /* A board that somebody has reserved is free for his own jobs alone. */
 static bool may_have(const struct claim *claim, void *data)
 {
+	if (claim->kind == CLAIM_RESERVATION)
+		return board_is_free(data);
 	return board_is_free_for(data, claim->owner, claim->owner_uid);
 }
 
@@ -93,6 +95,7 @@ static int on_now(sd_event_source *source, void *data)
 	LIST_FOREACH(link, &daemon->boards)
 		offer(daemon, CONTAINER_OF(link, struct board, link));
 	submissions_retry(daemon);
+	api_reservations_retry(daemon);
 	queue_next_expiry(daemon->queue, &limit_us, &date_us);
 	arm(dispatch->limit, limit_us);
 	arm(dispatch->date, date_us);

@@ -59,8 +59,7 @@ static int check_on_disconnect(const json_t *metadata, struct error *err)
 	return 0;
 }
 
-/* Seconds, a duration as text, or "forever"; nothing is 0. */
-static int read_wait(uint64_t *ret_us, const json_t *value, struct error *err)
+int metadata_read_wait(uint64_t *ret_us, const json_t *value, struct error *err)
 {
 	const char *text = json_string_value(value);
 	double seconds = json_number_value(value);
@@ -68,15 +67,15 @@ static int read_wait(uint64_t *ret_us, const json_t *value, struct error *err)
 	if (text && strcmp(text, "forever") == 0)
 		*ret_us = UINT64_MAX;
 	else if (text && text_to_duration_us(ret_us, text, err) < 0)
-		return error_prefix(err, -EINVAL, "metadata: wait");
+		return error_prefix(err, -EINVAL, "wait");
 	else if (text && *ret_us > MAX_WAIT_S * US_PER_S)
 		*ret_us = UINT64_MAX;
 	else if (json_is_number(value) && seconds >= 0 && seconds <= (double)MAX_WAIT_S)
 		*ret_us = (uint64_t)(seconds * (double)US_PER_S);
 	else if (!text && value && !json_is_null(value) && !json_is_false(value))
 		return error_set(err, -EINVAL,
-				 "metadata: wait is neither a duration, nor seconds from 0 to "
-				 "%" PRIu64 ", nor \"forever\"",
+				 "wait is neither a duration, nor seconds from 0 to %" PRIu64
+				 ", nor \"forever\"",
 				 MAX_WAIT_S);
 	else if (!text)
 		*ret_us = 0;
@@ -132,8 +131,11 @@ int metadata_check(const json_t *metadata, struct error *err)
 		r = check_text(metadata, "submission_id", MAX_NAME, err);
 	if (r >= 0)
 		r = check_on_disconnect(metadata, err);
-	if (r >= 0)
-		r = read_wait(&wait_us, json_object_get(metadata, "wait"), err);
+	if (r >= 0) {
+		r = metadata_read_wait(&wait_us, json_object_get(metadata, "wait"), err);
+		if (r < 0)
+			return error_prefix(err, r, "metadata");
+	}
 	if (r >= 0)
 		r = check_priority(json_object_get(metadata, "priority"), err);
 	return r;
@@ -143,7 +145,8 @@ uint64_t metadata_wait(const json_t *metadata)
 {
 	uint64_t wait_us;
 
-	return read_wait(&wait_us, json_object_get(metadata, "wait"), NULL) >= 0 ? wait_us : 0;
+	return metadata_read_wait(&wait_us, json_object_get(metadata, "wait"), NULL) >= 0 ? wait_us
+											  : 0;
 }
 
 int metadata_priority(const json_t *metadata)

@@ -13,6 +13,9 @@
 /* Whether this is a text that may be shown anywhere: in one line, without control characters. */
 bool metadata_is_text(const json_t *value, size_t max);
 
+/* How long somebody waits: seconds, a duration as text, or "forever" (UINT64_MAX); nothing is 0. */
+int metadata_read_wait(uint64_t *ret_us, const json_t *value, struct error *err);
+
 /* Errors: -EINVAL with what is wrong. */
 int metadata_check(const json_t *metadata, struct error *err);
 

@@ -292,6 +292,8 @@ static void held(struct reservation *reservation)
 	watch_client(reservation);
 	if (arm(reservation) < 0)
 		expire(reservation);
+	/* Jobs of the holder may have waited for it. */
+	dispatch_later(board->daemon);
 }
 
 /* Nobody was told of it. What may lie on the disk goes, too. */

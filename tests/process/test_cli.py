@@ -17,11 +17,11 @@ HTTP = {400: 65, 401: 77, 403: 77, 404: 68, 405: 65, 406: 68, 409: 75, 411: 65, 
         429: 75, 431: 65, 500: 70, 501: 70, 502: 74, 503: 74, 504: 74, 507: 74}
 
 VERBS = ['list', 'show', 'run', 'validate', 'jobs', 'job', 'wait', 'cancel', 'results', 'log',
-         'power', 'console', 'reload', 'retire', 'activate', 'set', 'history', 'token', 'proxy',
-         'version']
+         'power', 'reserve', 'release', 'kick', 'console', 'reload', 'retire', 'activate', 'set',
+         'history', 'token', 'proxy', 'version']
 
-NOT_YET = ['press', 'send', 'expect', 'boots', 'reserve', 'release', 'kick', 'train', 'check',
-           'pdus', 'add', 'identify', 'export', 'completion']
+NOT_YET = ['press', 'send', 'expect', 'boots', 'train', 'check', 'pdus', 'add',
+           'identify', 'export', 'completion']
 
 BUSY = {**BOARD, 'id': 'vm-1', 'state': 'RUNNING', 'tags': [], 'description': None,
         'job': {'id': '17', 'name': 'bisect usb', 'owner': 'alice', 'since': 'x'}}

@@ -7,7 +7,7 @@ import struct
 import time
 import unittest
 
-from tests.support.harness import BUILD, Lab, await_true
+from tests.support.harness import BUILD, PATIENCE, Answer, Lab, UnixConnection, await_true
 from tests.support.peers import NOBODY, OTHER, PeersLab
 
 BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\n'
@@ -265,6 +265,76 @@ class Jobs(unittest.TestCase):
             self.assertEqual(dut['power']['state'], 'ON')
             self.assertFalse(os.path.exists(record_path(lab, 'b1')))
             self.assertEqual(lab.api('POST', f'/jobs/{job}/cancel').status, 200)
+            lab.await_board('b1', 'IDLE')
+
+
+class Queue(unittest.TestCase):
+    def waiting(self, lab, path, body):
+        """A request that waits for its turn; read() of it gives the answer."""
+        connection = UnixConnection(lab.socket, PATIENCE)
+        lab.cleanup.callback(connection.close)
+        connection.request('POST', '/api/v1' + path, json.dumps(body),
+                           {'Content-Type': 'application/json'})
+        return connection
+
+    def answer(self, connection):
+        return Answer(connection.getresponse())
+
+    def test_whoever_waits_gets_it_in_turn(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT, tags=['x'])
+            lab.start()
+            reserve(lab, 'b1', owner='bob')
+            refused = lab.api('POST', '/dut/b1/reservation', {})
+            self.assertRegex(refused.json['error'], '; you are 1st$')
+            first = self.waiting(lab, '/dut/b1/reservation', {'wait': 'forever', 'why': 'first'})
+            await_true(lambda: lab.api('POST', '/dut/b1/reservation', {}).json['place'] == 2,
+                       'the first one to wait')
+            job = lab.submit_ok(SHORT, 'b1', wait='10m')
+            self.assertEqual(lab.get(f'/jobs/{job}')['state'], 'WAITING')
+            last = self.waiting(lab, '/reservations', {'wait': 30, 'target': {'tags': ['x']}})
+            await_true(lambda: lab.api('POST', '/dut/b1/reservation', {}).json['place'] == 4,
+                       'all of them to wait')
+            self.assertIn('is reserved by bob', lab.get(f'/jobs/{job}')['cause'])
+            self.assertEqual(lab.api('DELETE', '/dut/b1/reservation', {'notice': 0}).status, 200)
+            answer = self.answer(first)
+            self.assertEqual((answer.status, answer.json['why']), (201, 'first'))
+            begin = time.monotonic()
+            # Jobs of the holder run on it, those that waited and others, and others wait.
+            self.assertEqual(lab.await_job(job)['status'], 'COMPLETE')
+            self.assertTrue(time.monotonic() - begin < 15)
+            lab.await_board('b1', 'RESERVED')
+            self.assertEqual(lab.run_job(SHORT, 'b1')['status'], 'COMPLETE')
+            self.assertEqual(lab.await_board('b1', 'RESERVED')['reservation']['why'], 'first')
+            release(lab, 'b1')
+            answer = self.answer(last)
+            self.assertEqual((answer.status, answer.json['dut']), (201, 'b1'))
+            release(lab, 'b1')
+            lab.await_board('b1', 'IDLE')
+
+    def test_a_wait_has_its_end_and_a_client_that_leaves_gives_up(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            job = lab.submit_ok(NEVER, 'b1')
+            begin = time.monotonic()
+            answer = lab.api('POST', '/dut/b1/reservation', {'wait': 0.5})
+            self.assertTrue(0.4 < time.monotonic() - begin < 5)
+            self.assertEqual((answer.status, answer.json['waited']), (409, True))
+            self.assertIn(f'(job {job}, ', answer.json['error'])
+            self.waiting(lab, '/dut/b1/reservation', {'wait': 60}).close()
+            await_true(lambda: lab.api('POST', '/dut/b1/reservation', {}).json['place'] == 1,
+                       'the client to be gone')
+            for wait in (-1, 'soon', [], 1e12):
+                answer = lab.api('POST', '/dut/b1/reservation', {'wait': wait})
+                self.assertEqual((answer.status, answer.json['error'][:4]), (400, 'wait'), wait)
+            self.assertEqual(lab.api('POST', f'/jobs/{job}/cancel').status, 200)
+            lab.await_job(job)
+            # It is just being switched off: for that one waits anyway.
+            reserve(lab, 'b1')
+            release(lab, 'b1')
+            reserve(lab, 'b1')
+            release(lab, 'b1')
             lab.await_board('b1', 'IDLE')
 
 

@@ -87,6 +87,39 @@ class ForATime(unittest.TestCase):
             lab.await_board('b1', 'IDLE')
 
 
+class Waiting(unittest.TestCase):
+    def test_it_is_said_who_has_it(self):
+        with lab_of('b1') as lab:
+            lab.api('POST', '/dut/b1/reservation', {'owner': 'bob', 'why': 'usb'})
+            process = lab.spawn_dut('reserve', 'b1', '--wait', '10m', '--', 'echo', 'mine')
+            self.assertRegex(process.stderr.readline().decode(),
+                             r'^dut: b1 is reserved by bob \("usb"\) until .*; you are 1st; '
+                             r'waiting up to 10m\n$')
+            await_true(lambda: lab.api('POST', '/dut/b1/reservation', {}).json['place'] == 2,
+                       'dut to wait')
+            # It waits again when dutd is started again.
+            lab.kill_daemon()
+            lab.start()
+            await_true(lambda: lab.api('POST', '/dut/b1/reservation', {}).json['place'] == 2,
+                       'dut to wait')
+            self.assertEqual(lab.dut('kick', 'b1', '--now').rc, 0)
+            out, err = process.communicate(timeout=PATIENCE)
+            self.assertEqual((process.returncode, out, err), (0, b'mine\n', b''))
+            lab.await_board('b1', 'IDLE')
+
+    def test_not_for_ever(self):
+        with lab_of('b1') as lab:
+            lab.api('POST', '/dut/b1/reservation', {'owner': 'bob'})
+            ran = lab.dut('reserve', '--tag', 'x', '--wait', '500ms')
+            self.assertEqual((ran.rc, ran.out), (124, ''))
+            self.assertRegex(ran.err, r'waiting up to 500ms\ndut: .*; waited 500ms\n$')
+            process = lab.spawn_dut('reserve', 'b1', '--wait', 'forever')
+            self.assertRegex(process.stderr.readline().decode(), r'; waiting\n$')
+            process.terminate()
+            process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, 130)
+
+
 class WhileACommandRuns(unittest.TestCase):
     def run_reserve(self, lab, script, *options, **more):
         return lab.dut('reserve', 'b1', *options, '--', 'sh', '-c', script, **more)
@@ -133,7 +166,7 @@ class WhileACommandRuns(unittest.TestCase):
                 process = self.start(lab, 'trap "echo caught; exit 9" INT TERM HUP; echo up; '
                                      'while :; do sleep 0.05; done')
                 process.send_signal(number)
-                self.assertEqual(process.communicate(timeout=PATIENCE), (b'caught\n', b''))
+                self.assertEqual(process.communicate(timeout=PATIENCE)[0], b'caught\n')
                 self.assertEqual(process.returncode, 9)
 
     def test_a_kick_is_told_and_ends_it(self):
@@ -213,6 +246,7 @@ class WhileACommandRuns(unittest.TestCase):
                     if not select.select([fd], [], [], PATIENCE)[0]:
                         self.fail(f'{wanted!r} not seen: {seen!r}')
                     seen += os.read(fd, 4096)
+                seen = seen.partition(wanted)[2]
                 os.write(fd, typed)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             pid = 0
@@ -226,7 +260,7 @@ class WhileACommandRuns(unittest.TestCase):
     def test_on_a_terminal_it_has_the_terminal(self):
         with lab_of('b1') as lab:
             # The terminal echoes what is typed.
-            script = 'trap "echo caught" INT; echo up; sleep 600; read line; echo got $line'
+            script = 'trap "echo caught" INT; echo up; read line; echo got $line'
             status = self.converse(
                 [DUT, 'reserve', 'b1', '--', 'bash', '-c', script], lab.child_environment(),
                 ((b'up', b'\x03'), (b'caught', b'hello\n'), (b'got hello', b'')))
@@ -235,15 +269,12 @@ class WhileACommandRuns(unittest.TestCase):
 
     def test_it_stops_and_goes_on_as_a_shells_job(self):
         with lab_of('b1') as lab:
-            os.mkdir(lab.path('cwd'))
-            go = lab.path('cwd', 'go')
-            script = f'echo u""p; while ! [ -e {go} ]; do sleep 0.05; done; echo we""nt'
-            line = f"{DUT} reserve b1 -- sh -c '{script}'\n"
+            line = f"{DUT} reserve b1 -- sh -c 'echo u\"\"p; read x; echo go\"\"t $x'\n"
             self.converse(
                 ['bash', '--norc', '-i'], {**lab.child_environment(), 'PS1': '$ '},
-                ((b'$ ', line.encode()), (b'up\r\n', b'\x1a'),
-                 (b'Stopped', f'touch {go}; fg\n'.encode()),
-                 (b'went\r\n', b'echo st""atus $?; exit\n'), (b'status 0', b'')))
+                ((b'$ ', line.encode()), (b'up\r\n', b'\x1a'), (b'Stopped', b'fg\n'),
+                 (b'fg', b''), (b"$x'\r\n", b'it\n'), (b'got it\r\n', b'echo st""atus $?; exit\n'),
+                 (b'status 0', b'')))
             lab.await_board('b1', 'IDLE')
 
 
