@@ -96,7 +96,7 @@ bool access_need(struct http_request *request, const struct access_identity *who
 static enum access_role needed_role(const struct http_request *request)
 {
 	const char *method = http_request_method(request);
-	enum access_role role = http_request_tag(request);
+	enum access_role role = http_request_tag(request) & ~(unsigned)ACCESS_NAMED;
 
 	if (role != ACCESS_NOBODY)
 		return role;
@@ -167,7 +167,8 @@ void access_on_request(struct http_request *request, http_handler_fn handle, voi
 	struct named_call *call;
 
 	/* To look needs no name. */
-	if (needed_role(request) == ACCESS_VIEW || identify(daemon, request, &who)) {
+	if ((needed_role(request) == ACCESS_VIEW && !(http_request_tag(request) & ACCESS_NAMED)) ||
+	    identify(daemon, request, &who)) {
 		go_on(request, handle, daemon);
 		return;
 	}

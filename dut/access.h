@@ -37,7 +37,11 @@ struct access_identity {
 	char from[ACCESS_FROM_SIZE]; /* "unix", "tcp 192.0.2.1" */
 };
 
-/* Who asks. Handlers of what is no GET run when the peer's name is known, or will not be. */
+/* What a route's tag may hold beside a role: a GET whose handler tells or notes who asks. */
+enum { ACCESS_NAMED = 16 };
+
+/* Who asks. Handlers of what is no GET, and of ACCESS_NAMED, run when the peer's name is known, or
+ * will not be. */
 void access_identify(const struct daemon *daemon, const struct http_request *request,
 		     struct access_identity *ret);
 

@@ -80,7 +80,10 @@ static void api_root_status(struct http_request *request, void *data)
 }
 
 static struct http_route routes[] = {
-	{ .method = "GET", .path = "/api/v1/status", .handle = api_root_status },
+	{ .method = "GET",
+	  .path = "/api/v1/status",
+	  .handle = api_root_status,
+	  .tag = ACCESS_NAMED },
 	{ .method = "GET", .path = "/api/v1/events", .handle = api_events },
 	{ .method = "GET", .path = "/api/v1/duts", .handle = api_duts },
 	{ .method = "GET", .path = "/api/v1/dut/{id}", .handle = api_dut },

@@ -18,7 +18,6 @@ struct dispatch;
 struct fdstore;
 struct scopes;
 struct filebatch;
-struct http_server;
 struct reload;
 struct lab_events;
 struct queue;

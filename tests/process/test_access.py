@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Who may do what, by the unix socket and by TCP."""
 
+import contextlib
 import hashlib
 import http.client
 import json
 import os
 import pwd
+import re
 import socket
 import unittest
 
 from tests.support import processes
-from tests.support.harness import DUT, PATIENCE, Answer, Lab, await_true, form_of
-from tests.support.peers import NOBODY, PeersLab
+from tests.support.harness import DUT, PATIENCE, SOURCE, Answer, Lab, await_true, form_of
+from tests.support.peers import NOBODY, OTHER, PeersLab
 
 BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\n'
 NEVER = 'console_patterns: {session_end: never}\n'
@@ -298,6 +300,212 @@ class TokensFile(unittest.TestCase):
                 ran = lab.dut('token', *words)
                 self.assertEqual((ran.rc, ran.out), (64, ''), words)
                 self.assertIn(text, ran.err)
+
+
+# What each route needs; {id} is filled with a DUT or a job that is not there, or a board's name.
+ROLES = ['view', 'use', 'admin']
+ROUTES = {
+    ('GET', '/status'): 'view',
+    ('GET', '/events'): 'view',
+    ('GET', '/duts'): 'view',
+    ('GET', '/dut/{id}'): 'view',
+    ('PATCH', '/dut/{id}'): 'admin',
+    ('GET', '/dut/{id}/power'): 'view',
+    ('PUT', '/dut/{id}/power'): 'use',
+    ('GET', '/dut/{id}/console'): 'view',
+    ('GET', '/dut/{id}/history'): 'view',
+    ('GET', '/history'): 'view',
+    ('POST', '/dut/{id}/cancel_job'): 'use',
+    ('GET', '/dut/{id}/reservation'): 'view',
+    ('POST', '/dut/{id}/reservation'): 'use',
+    ('PATCH', '/dut/{id}/reservation'): 'use',
+    ('DELETE', '/dut/{id}/reservation'): 'use',
+    ('POST', '/reservations'): 'use',
+    ('GET', '/jobs'): 'view',
+    ('POST', '/jobs'): 'use',
+    ('GET', '/jobs/{id}'): 'view',
+    ('GET', '/jobs/{id}/log'): 'view',
+    ('GET', '/jobs/{id}/events'): 'view',
+    ('GET', '/jobs/{id}/results'): 'view',
+    ('POST', '/jobs/{id}/cancel'): 'use',
+    ('DELETE', '/jobs/{id}/binding'): 'use',
+    ('POST', '/reload'): 'admin',
+}
+# Answers without an end.
+ENDLESS = {('GET', '/events')}
+
+
+def routes_of_dutd():
+    """The routes in the table of dut/api.c."""
+    with open(os.path.join(SOURCE, 'dut', 'api.c'), encoding='utf-8') as file:
+        table = file.read().split('struct http_route routes[] = {')[1].split('{ .path = NULL }')[0]
+    return set(re.findall(r'\.method = "(\w+)",\s*\.path = "/api/v1([^"]*)"', table))
+
+
+class Roles(unittest.TestCase):
+    def test_the_table_has_every_route(self):
+        self.assertEqual(set(ROUTES), routes_of_dutd())
+
+    def test_each_role_at_each_route(self):
+        with TcpLab() as lab:
+            lab.sim('b1', BOOT)
+            lab.listen().start()
+            for (method, path), needed in ROUTES.items():
+                target = path.replace('{id}', 'nobody' if '/dut/' in path else '999999')
+                for role in ROLES:
+                    allowed = ROLES.index(role) >= ROLES.index(needed)
+                    if allowed and (method, path) in ENDLESS:
+                        continue
+                    with self.subTest(method=method, path=path, role=role):
+                        answer = lab.tcp(method, target, secret=SECRETS[role])
+                        if allowed:
+                            self.assertNotIn(answer.status, (401, 403))
+                            continue
+                        self.assertEqual(answer.status, 403)
+                        self.assertEqual(
+                            answer.json['error'], f'{method} /api/v1{target} needs the role '
+                            f'{needed}; you are token:{role}er with the role {role} (from tcp '
+                            '127.0.0.1)')
+                with self.subTest(method=method, path=path, role=None):
+                    self.assertEqual(lab.tcp(method, target, secret=None).status, 401)
+            # What was refused has not happened.
+            self.assertEqual(lab.board_state('b1')['state'], 'IDLE')
+            self.assertNotIn('nobody', {entry['who'] for entry in lab.get('/history')['history']})
+
+    def test_a_user_of_the_socket_who_is_no_administrator(self):
+        if os.geteuid() != 0:
+            raise unittest.SkipTest('only root can be somebody else')
+        with PeersLab() as lab:
+            lab.configure({'api': {'socket': {'mode': '0666'}, 'admins': [name_of(OTHER)]}})
+            lab.sim('b1', BOOT)
+            lab.start()
+            status, body = lab.ask(NOBODY, 'GET', '/status')
+            self.assertEqual(body['you'], {'name': name_of(NOBODY), 'role': 'use', 'from': 'unix'})
+            for uid, role in ((0, 'admin'), (OTHER, 'admin'), (NOBODY, 'use')):
+                for (method, path), needed in ROUTES.items():
+                    if (method, path) in ENDLESS or method == 'GET':
+                        continue
+                    target = path.replace('{id}', 'nobody' if '/dut/' in path else '999999')
+                    status, body = lab.ask(uid, method, target)
+                    if ROLES.index(role) >= ROLES.index(needed):
+                        self.assertNotEqual(status, 403, (uid, method, path))
+                        continue
+                    self.assertEqual(status, 403, (uid, method, path))
+                    self.assertEqual(
+                        body['error'], f'{method} /api/v1{target} needs the role {needed}; you are '
+                        f'{name_of(NOBODY)} with the role use (from the unix socket)')
+            # The power of a DUT out of service is an administrator's alone.
+            self.assertEqual(lab.ask(OTHER, 'PATCH', '/dut/b1', {'is_retired': True})[0], 200)
+            status, body = lab.ask(NOBODY, 'PUT', '/dut/b1/power', {'state': 'on'})
+            self.assertEqual(status, 403)
+            self.assertIn('b1 is retired: to switch its power needs the role admin', body['error'])
+            self.assertEqual(lab.board_state('b1')['retired']['by'], name_of(OTHER))
+
+
+class History(unittest.TestCase):
+    def test_who_did_what(self):
+        with TcpLab() as lab:
+            lab.sim('b1', BOOT, aliases=['de:ad'])
+            lab.sim('b2', BOOT)
+            lab.listen().start()
+            me = name_of(os.geteuid())
+            job = lab.tcp_submit(NEVER, 'b1').json['id']
+            lab.api('POST', f'/jobs/{job}/cancel', {'why': 'enough'})
+            lab.await_job(job)
+            lab.await_board('b1', 'IDLE')
+            lab.tcp('PUT', '/dut/b2/power', {'state': 'off'}, SECRETS['use'])
+            lab.dut('retire', 'b1', '--why', 'a fan')
+            lab.dut('activate', 'b1')
+            lab.dut('set', 'b1', 'comment=x')
+            # What was refused is no change.
+            lab.tcp('PATCH', '/dut/b1', {'comment': 'y'}, SECRETS['use'])
+            wanted = [('token:useer', 'use', 'tcp 127.0.0.1', 'b1', job, 'submit', 'untitled'),
+                      (me, 'admin', 'unix', 'b1', job, 'cancel', 'enough'),
+                      ('token:useer', 'use', 'tcp 127.0.0.1', 'b2', None, 'power', 'off'),
+                      (me, 'admin', 'unix', 'b1', None, 'retire', 'a fan'),
+                      (me, 'admin', 'unix', 'b1', None, 'activate', None),
+                      (me, 'admin', 'unix', 'b1', None, 'set', '{"comment":"x"}')]
+            keys = ('who', 'role', 'from', 'dut', 'job', 'action', 'detail')
+
+            def entries(path):
+                return [tuple(entry[key] for key in keys)
+                        for entry in reversed(lab.get(path)['history'])]
+            of_b1 = [entry for entry in wanted if entry[3] == 'b1']
+            self.assertEqual(entries('/history'), wanted)
+            self.assertEqual(entries('/dut/b1/history'), of_b1)
+            self.assertEqual(entries('/dut/de:ad/history'), of_b1)
+            self.assertEqual(entries('/history?dut=b2'), wanted[2:3])
+            self.assertEqual(entries('/history?dut=none'), [])
+            self.assertEqual(entries('/history?limit=1'), wanted[-1:])
+            # Page by page, and over a kill.
+            lab.kill_daemon()
+            lab.start()
+            before, found = 2 ** 62, []
+            while page := lab.get(f'/history?limit=2&before={before}')['history']:
+                found += page
+                before = page[-1]['id']
+            self.assertEqual([entry['action'] for entry in reversed(found)],
+                             [entry[5] for entry in wanted])
+            for query in ('limit=0', 'limit=1001', 'before=x', 'limit='):
+                self.assertEqual(lab.api('GET', f'/history?{query}').status, 400, query)
+
+            ran = lab.dut('history', 'b1')
+            self.assertEqual([tuple(line.split('\t')[1:]) for line in ran.out.splitlines()],
+                             [tuple(cell or '' for cell in entry) for entry in of_b1])
+            ran = lab.dut('history', '--limit', '1', '--json')
+            self.assertEqual(json.loads(ran.out)['action'], 'set')
+            self.assertEqual(len(lab.dut('history', '--all').out.splitlines()), len(wanted))
+            self.assertEqual(lab.dut('history', '--all', '--limit', '3').rc, 64)
+            self.assertEqual(lab.dut('history', '--limit', 'x').rc, 64)
+
+
+class Limits(unittest.TestCase):
+    """Clients by TCP do not take from each other, nor from those of the socket."""
+
+    def connect(self, lab, data=b''):
+        connection = socket.create_connection(('127.0.0.1', lab.port), PATIENCE)
+        connection.sendall(data)
+        return connection
+
+    def test_silent_and_slow_clients_hold_nobody_up(self):
+        with TcpLab() as lab, contextlib.ExitStack() as stack:
+            lab.listen({'limits': {'connections': 10}}).start()
+            # None, half a head, a body that does not come.
+            head = f'POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n'
+            for data in [b''] * 8 + [b'GET /'] * 8 + [head.encode() + b'\r\n'] * 4:
+                stack.enter_context(self.connect(lab, data))
+            for _ in range(10):
+                self.assertEqual(lab.tcp('GET', '/status').status, 200)
+                self.assertEqual(lab.api('GET', '/status').status, 200)
+
+    def test_a_stranger_does_not_get_to_upload(self):
+        with TcpLab() as lab:
+            lab.listen().start()
+            head = ('POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n'
+                    'Content-Type: multipart/form-data; boundary=x\r\n\r\n')
+            with self.connect(lab, head.encode()) as connection:
+                answer = connection.recv(65536)
+                self.assertTrue(answer.startswith(b'HTTP/1.1 401 '), answer)
+                # The rest is not waited for.
+                while connection.recv(65536):
+                    pass
+
+    def test_a_token_has_half_of_the_connections(self):
+        with TcpLab() as lab, contextlib.ExitStack() as stack:
+            lab.sim('b1', BOOT)
+            lab.listen({'limits': {'connections': 8}}).start()
+            watch = ('GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n'
+                     'Authorization: Bearer {}\r\n\r\n')
+            for _ in range(4):
+                connection = stack.enter_context(
+                    self.connect(lab, watch.format(SECRETS['view']).encode()))
+                self.assertTrue(connection.recv(65536).startswith(b'HTTP/1.1 200 '))
+            answer = lab.tcp('GET', '/status', secret=SECRETS['view'])
+            self.assertEqual(answer.status, 429)
+            self.assertIn('token:viewer has 4 connections, none of them idle',
+                          answer.json['error'])
+            self.assertEqual(lab.tcp('GET', '/status', secret=SECRETS['use']).status, 200)
+            self.assertEqual(lab.api('GET', '/status').status, 200)
 
 
 class CommandLine(unittest.TestCase):

@@ -144,6 +144,25 @@ static void signals_are_unblocked_and_at_their_defaults(void **state)
 	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
+static void a_child_may_ignore_what_a_terminal_sends_and_we_do_not(void **state)
+{
+	const char *script =
+		"kill -INT $$; kill -QUIT $$; kill -HUP $$; echo lives; kill -PIPE $$; "
+		"echo on";
+	free_ char *deaf = NULL, *other = NULL;
+	struct sigaction now;
+
+	(void)state;
+	(void)signal(SIGPIPE, SIG_IGN);
+	deaf = run(script, 1, NULL, 0, (struct spawn_config){ .ignore_interrupt = true });
+	other = run(script, 1, NULL, 0, (struct spawn_config){ 0 });
+	assert_string_equal(deaf, "lives\n");
+	assert_string_equal(other, "");
+	assert_int_equal(sigaction(SIGINT, NULL, &now), 0);
+	assert_ptr_equal(now.sa_handler, SIG_DFL);
+	(void)signal(SIGPIPE, SIG_DFL);
+}
+
 static void a_child_may_lead_its_own_session(void **state)
 {
 	const char *script = "read -r pid name st ppid group session rest </proc/self/stat; "
@@ -217,6 +236,7 @@ int main(void)
 		cmocka_unit_test(standard_input_is_empty_unless_it_is_given),
 		cmocka_unit_test(sources_and_targets_may_cross),
 		cmocka_unit_test(signals_are_unblocked_and_at_their_defaults),
+		cmocka_unit_test(a_child_may_ignore_what_a_terminal_sends_and_we_do_not),
 		cmocka_unit_test(a_child_may_lead_its_own_session),
 		cmocka_unit_test(a_persons_command_leads_a_group_and_keeps_what_is_ignored),
 		cmocka_unit_test(the_environment_is_ours_or_the_one_given),
