@@ -196,6 +196,8 @@ int board_start_job(struct board *board, struct job *job,
 		return r;
 	job->board = board;
 	job->off_pending = board->config->after_job == AFTER_JOB_OFF;
+	json_decref(job->dut_config);
+	job->dut_config = config_dut_to_json(board->present);
 	if (board->n_lines > 0 && job->attempt > 1 && job->earlier[job->attempt - 2].has_console) {
 		r = history_set_aside(line_history(board->lines[0]),
 				      job->earlier[job->attempt - 2].console_base, job->id,

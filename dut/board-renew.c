@@ -49,6 +49,12 @@ static bool is_up_to_date(const struct board *board)
 	return true;
 }
 
+static void set_present(struct board *board)
+{
+	config_dut_unref(board->present);
+	board->present = config_dut_ref(board->config);
+}
+
 void board_configure(struct board *board, struct config_dut *config)
 {
 	struct config_dut *old = board->config;
@@ -66,6 +72,8 @@ void board_configure(struct board *board, struct config_dut *config)
 	old->board = NULL;
 	config_dut_unref(old);
 	board->renewal.pending = !is_up_to_date(board);
+	if (!board->renewal.pending)
+		set_present(board);
 }
 
 bool board_is_nobodys(const struct board *board)
@@ -234,6 +242,7 @@ static void commit_exchange(struct board *board, struct exchange *exchange)
 	} else if (board->outlet) {
 		outlet_set_times(board->outlet, config->min_off_us, config->settle_us);
 	}
+	set_present(board);
 	board->renewal.pending = board->renewal.ended = false;
 	board->renewal.text[0] = '\0';
 }

@@ -54,6 +54,7 @@ struct board *board_free(struct board *board)
 	(void)close_fd(board->runtime_fd);
 	free(board->runtime_path);
 	config_dut_unref(board->power_config);
+	config_dut_unref(board->present);
 	if (board->config && board->config->board == board)
 		board->config->board = NULL;
 	config_dut_unref(board->config);
@@ -283,6 +284,7 @@ int board_new(struct board **ret, struct daemon *daemon, struct config_dut *conf
 	board->daemon = daemon;
 	board->config = config_dut_ref(config);
 	board->power_config = config_dut_ref(config);
+	board->present = config_dut_ref(config);
 	board->lock_fd = board->state_fd = board->runtime_fd = board->foreign.pidfd = -1;
 	board->lines = calloc(config->n_consoles + 1, sizeof(struct line *));
 	if (!board->lines)

@@ -31,7 +31,8 @@ struct board {
 	struct daemon *daemon;
 	struct config_dut *config;	 /* as it was last read; a reference */
 	struct config_dut *power_config; /* that its outlet was opened with; a reference */
-	char *runtime_path;		 /* <runtime>/duts/<dut> */
+	struct config_dut *present; /* that power and consoles are of at present; a reference */
+	char *runtime_path;	    /* <runtime>/duts/<dut> */
 	int state_fd, runtime_fd;
 
 	int lock_fd;		     /* -1 while somebody else holds the lock */

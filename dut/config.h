@@ -110,6 +110,11 @@ struct config *config_free(struct config *config);
 struct config_dut *config_dut_ref(struct config_dut *dut);
 struct config_dut *config_dut_unref(struct config_dut *dut);
 
+/* What a DUT is, {ID: {...}}, for a record; and back. -EBADMSG for what is none, or is not good any
+ * more. */
+json_t *config_dut_to_json(const struct config_dut *dut);
+int config_dut_from_json(struct config_dut **ret, const json_t *json, struct error *err);
+
 /* By name or alias, or NULL. */
 struct config_dut *config_find_dut(const struct config *config, const char *id);
 

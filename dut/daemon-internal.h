@@ -19,3 +19,6 @@ int daemon_add_record_sources(struct daemon *daemon);
 /* Gives each board the job that an earlier dutd left on it, and its default console the logs of its
  * jobs, for those who read back. */
 int daemon_attach_all(struct daemon *daemon, struct error *err);
+
+/* Opens the boards, each as the job that it may have left it. */
+int daemon_open_boards(struct daemon *daemon, struct error *err);

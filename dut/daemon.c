@@ -171,19 +171,6 @@ static int open_records(struct daemon *daemon, struct error *err)
 
 /* ---- opening ---- */
 
-static int open_boards(struct daemon *daemon, struct error *err)
-{
-	for (size_t i = 0; i < daemon->config->n_duts; i++) {
-		struct board *board;
-		int r = board_new(&board, daemon, daemon->config->duts[i], err);
-
-		if (r < 0)
-			return r;
-		list_append(&daemon->boards, &board->link);
-	}
-	return 0;
-}
-
 static int set_group(int dir_fd, const char *group, struct error *err)
 {
 	const struct group *entry = getgrnam(group);
@@ -297,7 +284,7 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	if (r >= 0)
 		r = lab_events_new(&daemon->lab_events, daemon, err);
 	if (r >= 0)
-		r = open_boards(daemon, err);
+		r = daemon_open_boards(daemon, err);
 	if (r < 0)
 		return r;
 	r = daemon_attach_all(daemon, err);

@@ -58,6 +58,7 @@ struct job *job_free(struct job *job)
 		job_client_done(&job->client);
 		queue_remove(&job->claim);
 		json_decref(job->duts);
+		json_decref(job->dut_config);
 		free(job->target);
 		free(job->name);
 		free(job->owner);
@@ -201,6 +202,9 @@ json_t *job_to_record(const struct job *job)
 					 : json_null());
 	(void)json_object_set_new(more, "earlier_bases", earlier);
 	add_wait(more, job);
+	/* For the next dutd, which may find other files. */
+	if (job->dut_config && (job->state != JOB_ENDED || job->off_pending))
+		(void)json_object_set(more, "dut_config", job->dut_config);
 	if (job->user.uid)
 		(void)json_object_set_new(more, "user",
 					  json_pack("{s:I, s:I}", "uid", (json_int_t)job->user.uid,
@@ -398,6 +402,7 @@ static int fill_from_record(struct job *job, const json_t *record, struct error 
 	    set_text(&job->cancel_by, json_object_get(cancel, "by")) < 0 ||
 	    set_text(&job->cancel_why, json_object_get(cancel, "why")) < 0)
 		return error_oom(err);
+	job->dut_config = json_incref(json_object_get(record, "dut_config"));
 	r = job_client_from_record(&job->client, record, err);
 	return r < 0 ? r : fill_wait(job, record, err);
 }

@@ -57,7 +57,8 @@ struct job {
 	enum job_phase phase;	    /* what the executor last said */
 	unsigned attempt;
 	char nonce[JOB_NONCE_SIZE]; /* of the present attempt */
-	bool off_pending; /* the board has to be switched off before anybody else gets it */
+	bool off_pending;   /* the board has to be switched off before anybody else gets it */
+	json_t *dut_config; /* what its DUT is, since the present attempt was begun; or NULL */
 	bool has_console;
 	uint64_t console_base; /* of console.log */
 	struct {

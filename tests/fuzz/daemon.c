@@ -452,8 +452,9 @@ static void block_sigchld(void)
 
 static void start_dutd(struct fuzz_daemon *lab)
 {
-	char state[512], runtime[512];
+	char state[512], runtime[512], config[512];
 	const struct daemon_options options = {
+		.config_path = config,
 		.state_dir = state,
 		.runtime_dir = runtime,
 		.libexec_dir = "/",
@@ -461,6 +462,7 @@ static void start_dutd(struct fuzz_daemon *lab)
 
 	(void)snprintf(state, sizeof(state), "%s/state", fuzz_folder());
 	(void)snprintf(runtime, sizeof(runtime), "%s/runtime", fuzz_folder());
+	(void)snprintf(config, sizeof(config), "%s/dutd.yaml", fuzz_folder());
 	assert(sd_event_new(&lab->event) >= 0);
 	assert(daemon_new(&lab->daemon, lab->event, &options, load_config(), NULL) == 0);
 	fuzz_settle(lab->event);

@@ -405,6 +405,90 @@ class Waits(Base):
             self.assertEqual(lab.dut('power', 'off', 'ub').rc, 0)
 
 
+class Restarted(Base):
+    """dutd is killed, and the next one finds other files than the job of a board was begun with."""
+    END = BOOT + 'at 20ms flood 20000\nat 3s send "\\r\\ntest ok\\r\\nall done\\r\\n"\n'
+
+    def lab(self, *boards, script=END):
+        lab = Lab()
+        for board in boards:
+            lab.sim(board, script, options={'sent': lab.path('boards', board, 'sent.bin')})
+        return lab
+
+    def assert_all_there(self, lab, board, job):
+        ended = lab.await_job(job)
+        self.assertEqual((ended['status'], ended['reason']), ('PASS', 'ok'))
+        with open(lab.path('boards', board, 'sent.bin'), 'rb') as file:
+            self.assertEqual(whole_console(self, lab, board), file.read())
+
+    def test_one_that_leaves(self):
+        for told in (True, False):
+            with self.subTest(told=told), self.lab('b1', 'b2') as lab:
+                lab.start()
+                job = self.run_until_running(lab, 'b1')
+                remove(lab, 'b1')
+                if told:
+                    self.assertEqual(reload(lab), [('b1', f'waits for job {job}, then it leaves')])
+                lab.kill_daemon()
+                lab.start()
+                dut = lab.await_board('b1', 'RUNNING')
+                self.assertEqual((dut['leaving'], dut['job']['id']), (True, job))
+                self.assertEqual(reload(lab), [('b1', f'waits for job {job}, then it leaves')])
+                self.assert_all_there(lab, 'b1', job)
+                await_gone(lab, 'b1')
+                self.assertEqual(lab.record('b1')[-1]['event'], 'exit')
+
+    def test_one_that_is_another_now(self):
+        with self.lab('b1') as lab:
+            lab.start()
+            job = self.run_until_running(lab, 'b1')
+            lab.kill_daemon()
+            lab.board('b1', {'sim': {'script': lab.write('boards/b1/other', ENDS)}, 'tags': ['x']})
+            lab.start()
+            dut = lab.await_board('b1', 'RUNNING')
+            self.assertEqual((dut['tags'], dut['job']['id']), (['x'], job))
+            self.assertEqual(reload(lab), [
+                ('b1', f'waits for job {job}: other power or consoles')])
+            self.assert_all_there(lab, 'b1', job)
+            lab.await_board('b1', 'IDLE')
+            self.assertEqual(lab.run_job(WAITS, 'b1')['status'], 'PASS')
+
+    def test_one_of_which_nothing_is_known(self):
+        """A record of an earlier version, or a script that is gone."""
+        with self.lab('b1', 'b2') as lab:
+            lab.start()
+            jobs = [self.run_until_running(lab, board) for board in ('b1', 'b2')]
+            lab.kill_daemon()
+            path = os.path.join(lab.state, 'jobs', f'{jobs[0]}.json')
+            with open(path, encoding='utf-8') as file:
+                record = json.load(file)
+            del record['dut_config']
+            with open(path, 'w', encoding='utf-8') as file:
+                json.dump(record, file)
+            os.unlink(lab.path('boards', 'b2', 'script'))
+            for board in ('b1', 'b2'):
+                remove(lab, board)
+            lab.start()
+            for job in jobs:
+                self.assertEqual(lab.await_job(job)['status'], 'PASS')
+            for board in ('b1', 'b2'):
+                await_gone(lab, board)
+            self.assertIn('cannot be as it was', lab.log)
+
+    def test_its_executor_has_died_as_well(self):
+        with self.lab('b1', script=BOOT) as lab:
+            lab.start()
+            job = self.run_until_running(lab, 'b1')
+            remove(lab, 'b1')
+            lab.kill_daemon()
+            lab.kill_executor('b1')
+            lab.start()
+            ended = lab.await_job(job)
+            self.assertEqual((ended['status'], ended['reason']), ('INCOMPLETE', 'executor_killed'))
+            await_gone(lab, 'b1')
+            self.assertIn('off', [entry['event'] for entry in lab.record('b1')])
+
+
 class Asked(Base):
     def test_signals_and_requests_at_once(self):
         with self.lab('b1', script=BOOT + 'at 30ms flood 20000\n') as lab:

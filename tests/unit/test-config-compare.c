@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/support/test.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -216,6 +217,59 @@ static void one_that_is_used_outlives_its_configuration(void **state)
 	assert_null(config_dut_unref(NULL));
 }
 
+static void a_record_brings_it_back(void **state)
+{
+	cleanup_(config_freep) struct config *config = load(
+		"types: {t: {tags: [x, 'y: z']}}\n"
+		"duts: {b1: {type: t, aliases: [one], mac: , description: \"a \\u00e4\",\n"
+		"  power: {driver: sim, script: s, after_job: on, min_off_time: 2s},\n"
+		"  consoles: {main: {driver: serial, baud: 115200}, other: {driver: pty}}}}\n");
+	const struct config_dut *before = config->duts[0];
+	json_auto_t *record = config_dut_to_json(before);
+	struct config_dut *after = NULL;
+	struct error err;
+	const char *script;
+
+	(void)state;
+	if (config_dut_from_json(&after, record, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(after->id, "b1");
+	assert_string_equal(after->description, before->description);
+	assert_string_equal(after->tags[1], "y: z");
+	assert_null(after->aliases[0]);
+	assert_int_equal(after->after_job, AFTER_JOB_ON);
+	assert_int_equal(after->min_off_us, 2000000);
+	assert_int_equal(after->n_consoles, 2);
+	assert_true(config_same_console(&before->consoles[0], &after->consoles[0]));
+	assert_string_equal(after->consoles[1].name, "other");
+	/* What was relative to its file. */
+	script = yaml_get(after->power_keys, "script")->text;
+	assert_int_equal(script[0], '/');
+	assert_string_equal(strrchr(script, '/'), "/s");
+	config_dut_unref(after);
+}
+
+static void what_is_no_record_is_refused(void **state)
+{
+	static const char *const texts[] = { "[]",
+					     "{}",
+					     "{\"b1\": 7}",
+					     "{\"b1\": {\"what\": 1}}",
+					     "{\"b1\": {}, \"b2\": {}}",
+					     "{\"/\": {}}" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		json_auto_t *json = json_loads(texts[i], 0, NULL);
+		struct config_dut *dut = NULL;
+		struct error err;
+
+		assert_int_equal(config_dut_from_json(&dut, json, &err), -EBADMSG);
+		assert_null(dut);
+	}
+	assert_int_equal(config_dut_from_json(NULL, NULL, NULL), -EBADMSG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -226,6 +280,8 @@ int main(void)
 		cmocka_unit_test(a_relative_path_is_another_file_elsewhere),
 		cmocka_unit_test(settings_are_named_with_their_section),
 		cmocka_unit_test(one_that_is_used_outlives_its_configuration),
+		cmocka_unit_test(a_record_brings_it_back),
+		cmocka_unit_test(what_is_no_record_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
