@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/http.h"
 
 /*
  * Raw HTTP clients in the process of the server: while a client waits, the server's loop runs. What
@@ -66,6 +67,20 @@ static inline int lab_listen(struct lab *lab)
 	/* As an inherited one may be. */
 	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
 	return fd;
+}
+
+/* A server of this lab: event, listen_fd and upload_dir_fd are set here. */
+static inline struct http_server *lab_serve(struct lab *lab, struct http_config config)
+{
+	struct http_server *server = NULL;
+	struct error err;
+
+	config.event = lab->event;
+	config.listen_fd = lab_listen(lab);
+	config.upload_dir_fd = lab->dir_fd;
+	if (http_server_new(&server, &config, &err) < 0)
+		fail_msg("%s", err.text);
+	return server;
 }
 
 static inline void lab_turn(struct lab *lab, uint64_t timeout_us)

@@ -100,21 +100,15 @@ static const struct http_route routes[] = {
 static int set_up(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct http_config config = {
-		.routes = routes,
-		.data = f,
-		.max_body_bytes = MAX_BODY,
-		.max_connections = 16,
-		.idle_timeout_s = 60,
-	};
-	struct error err;
 
 	lab_init(&f->lab);
-	config.event = f->lab.event;
-	config.listen_fd = lab_listen(&f->lab);
-	config.upload_dir_fd = f->lab.dir_fd;
-	if (http_server_new(&f->server, &config, &err) < 0)
-		fail_msg("%s", err.text);
+	f->server = lab_serve(&f->lab, (struct http_config){
+					       .routes = routes,
+					       .data = f,
+					       .max_body_bytes = MAX_BODY,
+					       .max_connections = 16,
+					       .idle_timeout_s = 60,
+				       });
 	*state = f;
 	return 0;
 }

@@ -82,22 +82,13 @@ static const struct http_route routes[] = {
 static struct http_server *make_server(struct fixture *f, unsigned max_connections,
 				       unsigned idle_timeout_s)
 {
-	const struct http_config config = {
-		.event = f->lab.event,
-		.listen_fd = lab_listen(&f->lab),
-		.routes = routes,
-		.data = f,
-		.max_body_bytes = 1000,
-		.max_connections = max_connections,
-		.idle_timeout_s = idle_timeout_s,
-		.upload_dir_fd = -1,
-	};
-	struct http_server *server = NULL;
-	struct error err;
-
-	if (http_server_new(&server, &config, &err) < 0)
-		fail_msg("%s", err.text);
-	return server;
+	return lab_serve(&f->lab, (struct http_config){
+					  .routes = routes,
+					  .data = f,
+					  .max_body_bytes = 1000,
+					  .max_connections = max_connections,
+					  .idle_timeout_s = idle_timeout_s,
+				  });
 }
 
 static int set_up(void **state)
