@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/archive.h"
-
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -10,34 +8,16 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/archive-internal.h"
 #include "base/attr.h"
-#include "base/cleanup.h"
 #include "base/folder.h"
 #include "base/locale.h"
 #include "base/space.h"
-#include "base/text.h"
 
 enum {
-	READ_SIZE = 65536,
-	TEXT_MAX = 110,	      /* bytes of a name in an error text */
 	FILE_COST = 4096,     /* bytes of the disk, about, that one takes whatever is in it */
 	LOOK_BYTES = 1 << 20, /* so much is looked at before anything is written */
 	LOOK_RATIO = 16,      /* and all of what was compressed to less than that part */
-};
-
-CLEANUP_DEFINE(struct archive *, archive_read_free)
-
-enum item_kind { ITEM_FILE, ITEM_FOLDER, ITEM_SYMLINK, ITEM_HARDLINK };
-
-/* One entry, checked: its path has no "..", no "." and no empty name. */
-struct item {
-	enum item_kind kind;
-	char path[PATH_MAX];   /* "" is the folder itself */
-	char target[PATH_MAX]; /* of a link; of a hard link, a path like the above */
-	mode_t mode;
-	uint64_t size;
-	bool has_time;
-	struct timespec time;
 };
 
 struct unpack {
@@ -51,189 +31,6 @@ struct unpack {
 	int parent_fd;	       /* the folder of the last entry ... */
 	char parent[PATH_MAX]; /* ... and its path */
 };
-
-static const char *printable(char buffer[static TEXT_MAX], const char *name)
-{
-	return text_escape(buffer, TEXT_MAX, name, strlen(name));
-}
-
-/* libarchive's words for its last failure, which may hold bytes of the archive. */
-static int archive_fault(struct archive *archive, struct error *err)
-{
-	static const char ignoring[] = "Ignoring "; /* which we do not */
-	const char *words = archive_error_string(archive);
-	char text[TEXT_MAX];
-
-	if (words && strncmp(words, ignoring, strlen(ignoring)) == 0)
-		words += strlen(ignoring);
-	return error_set(err, -EBADMSG, "the archive cannot be read: %s",
-			 printable(text, words ? words : "it is damaged"));
-}
-
-/*
- * The next entry: 1, or 0 at the end. libarchive tells of headers that it could not make sense of,
- * and then goes on without them; a name in another encoding is no fault, though.
- */
-static int next_entry(struct archive *archive, struct archive_entry **ret, struct error *err)
-{
-	int r = archive_read_next_header(archive, ret);
-
-	if (r == ARCHIVE_OK || (r == ARCHIVE_WARN && archive_errno(archive) == EILSEQ))
-		return 1;
-	if (r != ARCHIVE_EOF)
-		return archive_fault(archive, err);
-	/* The end is marked by blocks of zeros, which are read behind the last entry. */
-	if (archive_filter_bytes(archive, 0) == archive_read_header_position(archive))
-		return error_set(err, -EBADMSG, "the archive is cut: its end is missing");
-	return 0;
-}
-
-/*
- * Brings a name into the form of item.path. 0, or what is wrong with it: a clause that follows the
- * quoted name.
- */
-static const char *clean_path(char ret[static PATH_MAX], const char *name)
-{
-	unsigned depth = 0;
-	size_t used = 0;
-
-	if (!*name)
-		return "is no name";
-	if (*name == '/')
-		return "is an absolute path";
-	while (*name) {
-		size_t length = strcspn(name, "/");
-		bool here = length == 0 || (length == 1 && name[0] == '.');
-
-		if (length == 2 && name[0] == '.' && name[1] == '.')
-			return "leaves the folder";
-		if (length > NAME_MAX || used + length + 2 > PATH_MAX)
-			return "is too long";
-		if (!here && ++depth > FOLDER_DEPTH_MAX)
-			return "is too deep";
-		if (!here) {
-			if (used > 0)
-				ret[used++] = '/';
-			memcpy(ret + used, name, length);
-			used += length;
-		}
-		name += length;
-		name += *name == '/';
-	}
-	ret[used] = '\0';
-	return NULL;
-}
-
-/* Whether a symlink at path leads somewhere inside for certain, whatever the names in its target
- * are. */
-static bool symlink_stays_inside(const char *path, const char *target)
-{
-	unsigned depth = 0;
-	bool down = false;
-
-	if (!*target || *target == '/')
-		return false;
-	for (const char *c = path; *c; c++)
-		depth += *c == '/';
-	while (*target) {
-		size_t length = strcspn(target, "/");
-
-		if (length == 2 && target[0] == '.' && target[1] == '.') {
-			if (down || depth-- == 0)
-				return false;
-		} else if (length > 0 && !(length == 1 && target[0] == '.')) {
-			down = true;
-		}
-		target += length;
-		target += *target == '/';
-	}
-	return true;
-}
-
-static int refuse(const char *name, const char *fault, struct error *err)
-{
-	char text[TEXT_MAX];
-
-	return error_set(err, -EINVAL, "entry '%s' %s", printable(text, name), fault);
-}
-
-static int read_link(struct item *item, struct archive_entry *entry, const char *name,
-		     struct error *err)
-{
-	const char *target = item->kind == ITEM_HARDLINK ? archive_entry_hardlink(entry)
-							 : archive_entry_symlink(entry);
-	char text[TEXT_MAX], target_text[TEXT_MAX / 2];
-	bool good;
-
-	if (!target)
-		return refuse(name, "is a link to a name that cannot be read", err);
-	if (item->kind == ITEM_HARDLINK) {
-		good = !clean_path(item->target, target) && *item->target;
-	} else {
-		good = strlen(target) < PATH_MAX && symlink_stays_inside(item->path, target);
-		if (good)
-			memcpy(item->target, target, strlen(target) + 1);
-	}
-	if (!good)
-		return error_set(
-			err, -EINVAL, "entry '%s' is a link out of the folder, to '%s'",
-			printable(text, name),
-			text_escape(target_text, sizeof(target_text), target, strlen(target)));
-	return 0;
-}
-
-/* Makes an item of an entry, or refuses it. */
-static int check_entry(struct item *item, struct archive_entry *entry, struct error *err)
-{
-	const char *name = archive_entry_pathname(entry);
-	const char *fault;
-
-	if (!name)
-		return error_set(err, -EINVAL, "an entry has a name that cannot be read");
-	fault = clean_path(item->path, name);
-	if (fault)
-		return refuse(name, fault, err);
-
-	item->mode = archive_entry_perm(entry) & 0755;
-	item->size = 0;
-	item->has_time = archive_entry_mtime_is_set(entry);
-	item->time.tv_sec = archive_entry_mtime(entry);
-	item->time.tv_nsec = archive_entry_mtime_nsec(entry);
-	if (archive_entry_hardlink(entry)) {
-		item->kind = ITEM_HARDLINK;
-	} else {
-		switch (archive_entry_filetype(entry)) {
-		case AE_IFREG:
-			item->kind = ITEM_FILE;
-			break;
-		case AE_IFDIR:
-			item->kind = ITEM_FOLDER;
-			break;
-		case AE_IFLNK:
-			item->kind = ITEM_SYMLINK;
-			break;
-		case AE_IFIFO:
-			return refuse(name, "is a fifo", err);
-		case AE_IFSOCK:
-			return refuse(name, "is a socket", err);
-		case AE_IFCHR:
-		case AE_IFBLK:
-			return refuse(name, "is a device", err);
-		default:
-			return refuse(name, "is of no known kind", err);
-		}
-	}
-	if (!*item->path && item->kind != ITEM_FOLDER)
-		return refuse(name, "is no name for a file", err);
-	if (item->kind == ITEM_FILE) {
-		if (archive_entry_size(entry) < 0)
-			return refuse(name, "has no valid size", err);
-		item->size = (uint64_t)archive_entry_size(entry);
-	}
-	if (item->kind == ITEM_SYMLINK || item->kind == ITEM_HARDLINK)
-		return read_link(item, entry, name, err);
-	return 0;
-}
 
 static int too_much(const char *verb, uint64_t limit, const char *what, const char *key,
 		    struct error *err)
@@ -317,7 +114,8 @@ static int look_for_space(struct unpack *unpack, size_t length, struct error *er
 }
 
 /* Writes the present entry's bytes; holes of a sparse file stay holes. */
-static int write_content(struct unpack *unpack, const struct item *item, int fd, struct error *err)
+static int write_content(struct unpack *unpack, const struct archive_item *item, int fd,
+			 struct error *err)
 {
 	uint64_t end = 0;
 	int r;
@@ -347,8 +145,8 @@ static int write_content(struct unpack *unpack, const struct item *item, int fd,
 	return 0;
 }
 
-static int put_file(struct unpack *unpack, const struct item *item, int parent_fd, const char *name,
-		    struct error *err)
+static int put_file(struct unpack *unpack, const struct archive_item *item, int parent_fd,
+		    const char *name, struct error *err)
 {
 	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
 	close_ int fd = openat(parent_fd, name, flags, item->mode | 0600);
@@ -370,12 +168,12 @@ static int put_file(struct unpack *unpack, const struct item *item, int parent_f
 
 /* A hard link is made to a regular file only: a symlink would mean something else at its new place.
  */
-static int put_hardlink(struct unpack *unpack, const struct item *item, int parent_fd,
+static int put_hardlink(struct unpack *unpack, const struct archive_item *item, int parent_fd,
 			const char *name, struct error *err)
 {
 	const char *slash = strrchr(item->target, '/');
 	const char *target = slash ? slash + 1 : item->target;
-	char folder[PATH_MAX] = "", text[TEXT_MAX];
+	char folder[PATH_MAX] = "", text[ARCHIVE_TEXT_MAX];
 	close_ int fd = -1;
 	struct stat found;
 	int r;
@@ -386,16 +184,17 @@ static int put_hardlink(struct unpack *unpack, const struct item *item, int pare
 	if (r < 0)
 		return r;
 	if (fstatat(fd, target, &found, AT_SYMLINK_NOFOLLOW) < 0)
-		return error_errno(err, "a hard link to '%s'", printable(text, item->target));
+		return error_errno(err, "a hard link to '%s'",
+				   archive_printable(text, item->target));
 	if (!S_ISREG(found.st_mode))
 		return error_set(err, -EINVAL, "a hard link to '%s', which is no file",
-				 printable(text, item->target));
+				 archive_printable(text, item->target));
 	if (linkat(fd, target, parent_fd, name, 0) < 0)
 		return error_errno(err, "cannot make the link");
 	return 0;
 }
 
-static int put_temporary(struct unpack *unpack, const struct item *item, int parent_fd,
+static int put_temporary(struct unpack *unpack, const struct archive_item *item, int parent_fd,
 			 const char *name, struct error *err)
 {
 	switch (item->kind) {
@@ -414,7 +213,7 @@ static int put_temporary(struct unpack *unpack, const struct item *item, int par
 }
 
 /* Makes the item under a name of its own, then moves it to its place, over what may be there. */
-static int put_item(struct unpack *unpack, const struct item *item, struct error *err)
+static int put_item(struct unpack *unpack, const struct archive_item *item, struct error *err)
 {
 	char temporary[48];
 	const char *name;
@@ -436,7 +235,7 @@ static int put_item(struct unpack *unpack, const struct item *item, struct error
 	return r;
 }
 
-static int put_folder(struct unpack *unpack, const struct item *item, struct error *err)
+static int put_folder(struct unpack *unpack, const struct archive_item *item, struct error *err)
 {
 	uint64_t made = 0;
 	int fd, r;
@@ -448,42 +247,12 @@ static int put_folder(struct unpack *unpack, const struct item *item, struct err
 	return count(unpack, 0, made > 0 ? made - 1 : 0, err);
 }
 
-static int open_archive(struct archive **ret, int fd, struct error *err)
-{
-	cleanup_(archive_read_freep) struct archive *archive = archive_read_new();
-
-	if (!archive)
-		return error_oom(err);
-	if (lseek(fd, 0, SEEK_SET) < 0)
-		return error_errno(err, "the archive's file");
-	/* By name: "all" has filters that start programs. */
-	(void)archive_read_support_filter_bzip2(archive);
-	(void)archive_read_support_filter_compress(archive);
-	(void)archive_read_support_filter_gzip(archive);
-	(void)archive_read_support_filter_lz4(archive);
-	(void)archive_read_support_filter_lzip(archive);
-	(void)archive_read_support_filter_lzma(archive);
-	(void)archive_read_support_filter_xz(archive);
-	(void)archive_read_support_filter_zstd(archive);
-	if (archive_read_support_format_tar(archive) < ARCHIVE_WARN ||
-	    archive_read_support_format_gnutar(archive) < ARCHIVE_WARN ||
-	    archive_read_set_format_option(archive, "tar", "read_concatenated_archives", "1") <
-		    ARCHIVE_WARN ||
-	    archive_read_open_fd(archive, fd, READ_SIZE) < ARCHIVE_WARN)
-		return archive_fault(archive, err);
-	/* The first one is libarchive's own. Each layer multiplies what a few bytes may become. */
-	if (archive_filter_count(archive) > 2)
-		return error_set(err, -EINVAL, "the archive is compressed more than once");
-	*ret = take_ptr(archive);
-	return 0;
-}
-
 /* One entry, in one of the passes. */
-static int take_entry(struct unpack *unpack, struct item *item, struct archive_entry *entry,
+static int take_entry(struct unpack *unpack, struct archive_item *item, struct archive_entry *entry,
 		      bool write, struct error *err)
 {
-	char text[TEXT_MAX];
-	int r = check_entry(item, entry, err);
+	char text[ARCHIVE_TEXT_MAX];
+	int r = archive_check_entry(item, entry, err);
 
 	if (r < 0)
 		return r;
@@ -491,7 +260,7 @@ static int take_entry(struct unpack *unpack, struct item *item, struct archive_e
 	if (r == 0 && write)
 		r = item->kind == ITEM_FOLDER ? put_folder(unpack, item, err)
 					      : put_item(unpack, item, err);
-	return r < 0 ? error_prefix(err, r, "entry '%s'", printable(text, item->path)) : 0;
+	return r < 0 ? error_prefix(err, r, "entry '%s'", archive_printable(text, item->path)) : 0;
 }
 
 /*
@@ -500,7 +269,7 @@ static int take_entry(struct unpack *unpack, struct item *item, struct archive_e
  * there is not too much of it. So all of an archive is looked at that is small, that is not
  * compressed, or that expands as only a bomb does.
  */
-static bool has_seen_enough(const struct unpack *unpack, const struct item *item)
+static bool has_seen_enough(const struct unpack *unpack, const struct archive_item *item)
 {
 	uint64_t in, out;
 
@@ -520,16 +289,16 @@ static int pass(struct unpack *unpack, int archive_fd, bool write, struct error 
 {
 	cleanup_(archive_read_freep) struct archive *archive = NULL;
 	struct archive_entry *entry = NULL;
-	struct item item = { .kind = ITEM_FILE };
-	int r = open_archive(&archive, archive_fd, err);
-	char text[TEXT_MAX];
+	struct archive_item item = { .kind = ITEM_FILE };
+	int r = archive_open_tar(&archive, archive_fd, err);
+	char text[ARCHIVE_TEXT_MAX];
 
 	if (r < 0)
 		return r;
 	unpack->archive = archive;
 	unpack->bytes = 0;
 	unpack->files = 0;
-	while ((r = next_entry(archive, &entry, err)) > 0) {
+	while ((r = archive_next_entry(archive, &entry, err)) > 0) {
 		r = take_entry(unpack, &item, entry, write, err);
 		if (r < 0)
 			return r;
@@ -537,7 +306,7 @@ static int pass(struct unpack *unpack, int archive_fd, bool write, struct error 
 			return 0;
 	}
 	if (r < 0 && *item.path)
-		return error_prefix(err, r, "after entry '%s'", printable(text, item.path));
+		return error_prefix(err, r, "after entry '%s'", archive_printable(text, item.path));
 	return r;
 }
 
@@ -585,35 +354,4 @@ int archive_unpack(int archive_fd, int dir_fd, const struct archive_unpack_optio
 		return r;
 	*ret_bytes = unpack.bytes;
 	return 0;
-}
-
-static int search(int archive_fd, const char *path, struct error *err)
-{
-	cleanup_(archive_read_freep) struct archive *archive = NULL;
-	size_t length = strlen(path);
-	struct archive_entry *entry = NULL;
-	struct item item = { .kind = ITEM_FILE };
-	int r = open_archive(&archive, archive_fd, err);
-
-	if (r < 0)
-		return r;
-	while ((r = next_entry(archive, &entry, err)) > 0) {
-		r = check_entry(&item, entry, err);
-		if (r < 0)
-			return r;
-		/* Itself, or something in it. */
-		if (strncmp(item.path, path, length) == 0 &&
-		    (item.path[length] == '\0' || item.path[length] == '/'))
-			return 1;
-	}
-	return r;
-}
-
-int archive_has(int archive_fd, const char *path, struct error *err)
-{
-	utf8_ struct utf8_scope scope = utf8_enter();
-	char clean[PATH_MAX];
-	const char *fault = clean_path(clean, path);
-
-	return fault ? refuse(path, fault, err) : search(archive_fd, clean, err);
 }
