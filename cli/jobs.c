@@ -185,6 +185,96 @@ static int ask(struct cli *cli, const char *const *states, size_t n)
 	return code;
 }
 
+/* ---- all of them, which may be many: page by page, the oldest first ---- */
+
+struct pages {
+	const struct cli *cli;
+	const char *state; /* or NULL: all of them */
+	bool with_place;   /* who waits has one */
+	bool is_first;	   /* nothing was printed yet */
+	uint64_t last;	   /* id that was printed */
+};
+
+static int print_page(struct pages *pages, const json_t *jobs)
+{
+	char id[VIEW_ID_SIZE];
+	struct table table;
+	const json_t *job;
+	uint64_t number;
+	size_t i;
+	int r = 0;
+
+	table_init(&table, pages->with_place ? header_with_place : header);
+	json_array_foreach(jobs, i, job) {
+		/* One that is not in order was there already. */
+		if (text_to_uint64(&number, view_id(id, job), pages->last + 1, UINT64_MAX, NULL) <
+		    0)
+			continue;
+		pages->last = number;
+		if (pages->cli->json)
+			say_json(job);
+		else
+			add_row(&table, job, pages->with_place);
+	}
+	if (!pages->cli->json)
+		r = table_print_part(&table, stdout, isatty(STDOUT_FILENO), pages->is_first);
+	pages->is_first = false;
+	table_done(&table);
+	return r < 0 ? say_exit(EXIT_INTERNAL, "out of memory") : 0;
+}
+
+static char *ascending_path(const char *state, uint64_t after)
+{
+	char limit[24], last[24];
+
+	(void)snprintf(limit, sizeof(limit), "%d", PAGE);
+	(void)snprintf(last, sizeof(last), "%" PRIu64, after);
+	if (state)
+		return client_path("/jobs?limit=%s&after=%s&state=%s", limit, last, state);
+	return client_path("/jobs?limit=%s&after=%s", limit, last);
+}
+
+static int stream_pages(struct pages *pages, struct session *session)
+{
+	uint64_t before;
+	int code;
+
+	do {
+		json_auto_t *answer = NULL;
+		const json_t *jobs;
+
+		before = pages->last;
+		if (!session_ask(session, "GET", ascending_path(pages->state, before), NULL,
+				 CLIENT_ANSWER_TIMEOUT_S, &answer, &code))
+			return code;
+		jobs = json_object_get(answer, "jobs");
+		if (!json_is_array(jobs))
+			return say_exit(EXIT_INTERNAL,
+					"the daemon's answer is not what it should be");
+		code = print_page(pages, jobs);
+		/* Whoever reads may have left, as head(1) does. */
+	} while (code == 0 && pages->last > before && !ferror(stdout));
+	return code == 0 ? say_finish(0) : code;
+}
+
+static int stream(struct cli *cli, const char *state)
+{
+	struct pages pages = {
+		.cli = cli,
+		.state = state,
+		.with_place = state && strcmp(state, "WAITING") == 0,
+		.is_first = true,
+	};
+	struct session session;
+	int code;
+
+	if (!session_open(&session, cli, &code))
+		return code;
+	code = stream_pages(&pages, &session);
+	session_done(&session);
+	return code;
+}
+
 static bool state_is_known(const char *state)
 {
 	static const char *const known[] = { "WAITING", "STARTING", "RUNNING", "ENDED" };
@@ -216,7 +306,7 @@ static int jobs(struct cli *cli, int argc, char **argv)
 		else if (state && all)
 			code = say_exit(EXIT_USAGE, "jobs: --all or --state, not both");
 		else
-			code = state || all ? ask(cli, &state, 1)
+			code = state || all ? stream(cli, state)
 					    : ask(cli, unfinished, ARRAY_SIZE(unfinished));
 	}
 	option_list_done(&operands);

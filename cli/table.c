@@ -70,7 +70,7 @@ static void print_row(const struct table *table, const char *const *cells, const
 	(void)fputc('\n', out);
 }
 
-int table_print(const struct table *table, FILE *out, bool for_people)
+int table_print_part(const struct table *table, FILE *out, bool for_people, bool is_first)
 {
 	size_t widths[TABLE_COLUMNS_MAX] = { 0 };
 
@@ -82,10 +82,15 @@ int table_print(const struct table *table, FILE *out, bool for_people)
 		if (width(table->cells[i]) > widths[i % table->columns])
 			widths[i % table->columns] = width(table->cells[i]);
 
-	if (for_people)
+	if (for_people && is_first)
 		print_row(table, table->header, widths, out);
 	for (size_t i = 0; i < table->count; i += table->columns)
 		print_row(table, (const char *const *)table->cells + i, for_people ? widths : NULL,
 			  out);
 	return 0;
+}
+
+int table_print(const struct table *table, FILE *out, bool for_people)
+{
+	return table_print_part(table, out, for_people, true);
 }

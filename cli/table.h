@@ -28,3 +28,6 @@ void table_add(struct table *table, const char *text);
 
 /* -ENOMEM when a cell is missing. */
 int table_print(const struct table *table, FILE *out, bool for_people);
+
+/* The same for one that comes in parts, each with columns of its own: the first has the header. */
+int table_print_part(const struct table *table, FILE *out, bool for_people, bool is_first);

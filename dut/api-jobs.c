@@ -108,7 +108,8 @@ void api_with_job(struct http_request *request, struct daemon *daemon, api_job_f
 struct list_call {
 	struct daemon *daemon;
 	struct http_request *request; /* NULL: the client has left */
-	uint64_t limit, before;
+	uint64_t limit, before, after;
+	bool oldest_first;
 };
 
 static void on_list_gone(void *data)
@@ -145,24 +146,31 @@ static uint64_t id_of(const json_t *job)
 	return id;
 }
 
-/* Both are sorted, the youngest first; one that is in both is in memory. */
+/* Whether a comes before b in the list; neither is 0. */
+static bool is_earlier(const struct list_call *call, uint64_t a, uint64_t b)
+{
+	return call->oldest_first ? a < b : a > b;
+}
+
+/* Both are sorted; one that is in both is in memory. */
 static json_t *merge(const struct list_call *call, const json_t *rows)
 {
-	struct list *link = call->daemon->jobs.previous;
+	struct list *head = &call->daemon->jobs;
+	struct list *link = call->oldest_first ? head->next : head->previous;
 	json_t *jobs = json_array();
 	size_t i = 0;
 
 	while (json_array_size(jobs) < call->limit) {
 		json_t *row = json_array_get(rows, i);
 		uint64_t row_id = row ? id_of(row) : 0;
-		const struct job *job =
-			link == &call->daemon->jobs ? NULL : CONTAINER_OF(link, struct job, link);
+		const struct job *job = link == head ? NULL : CONTAINER_OF(link, struct job, link);
 
-		if (job && job->id >= row_id) {
-			if (job->id < call->before && is_wanted(call->request, job))
+		if (job && (!row || !is_earlier(call, row_id, job->id))) {
+			if (job->id < call->before && job->id > call->after &&
+			    is_wanted(call->request, job))
 				(void)json_array_append_new(jobs, job_to_json(job));
 			i += job->id == row_id;
-			link = link->previous;
+			link = call->oldest_first ? link->next : link->previous;
 		} else if (row) {
 			(void)json_array_append(jobs, row);
 			i++;
@@ -193,13 +201,17 @@ static int read_page(const struct http_request *request, struct list_call *call,
 {
 	const char *limit = http_request_query(request, "limit");
 	const char *before = http_request_query(request, "before");
+	const char *after = http_request_query(request, "after");
 	int r = 0;
 
 	if (limit)
 		r = text_to_uint64(&call->limit, limit, 1, MAX_LIMIT, err);
 	if (r >= 0 && before)
 		r = text_to_uint64(&call->before, before, 0, INT64_MAX, err);
-	return r < 0 ? error_prefix(err, r, "limit, before") : 0;
+	if (r >= 0 && after)
+		r = text_to_uint64(&call->after, after, 0, INT64_MAX, err);
+	call->oldest_first = after;
+	return r < 0 ? error_prefix(err, r, "limit, before, after") : 0;
 }
 
 /* Nothing but what has ended is in the records alone. */
@@ -216,6 +228,8 @@ static int start_list(const struct list_call *call, struct error *err)
 		.dut = http_request_query(call->request, "dut"),
 		.owner = http_request_query(call->request, "owner"),
 		.before = call->before,
+		.after = call->after,
+		.oldest_first = call->oldest_first,
 		.limit = (unsigned)call->limit,
 	};
 	struct list_call *ours = malloc(sizeof(*ours));
@@ -232,7 +246,7 @@ static int start_list(const struct list_call *call, struct error *err)
 	return r;
 }
 
-/* The youngest first; before=ID gives the next page. */
+/* The youngest first, of which before=ID gives the next page; or the oldest first after an ID. */
 void api_jobs(struct http_request *request, void *data)
 {
 	struct list_call call = {

@@ -154,26 +154,30 @@ static int add_job(const struct database_row *row, void *data, struct error *err
 	return r < 0 ? error_oom(err) : 0;
 }
 
-/* Each with the index that fits. */
+/* What is common to all questions, each of which has an index that fits. */
+#define PAGE_OF "SELECT record, pruned_us FROM jobs WHERE id < ?1 AND id > ?2 AND NOT open"
+
 static int read_page(struct database *database, void *data, struct error *err)
 {
-	static const char all[] = "SELECT record, pruned_us FROM jobs"
-				  " WHERE id < ?1 AND NOT open ORDER BY id DESC LIMIT ?2";
-	static const char of_dut[] =
-		"SELECT record, pruned_us FROM jobs WHERE id < ?1 AND NOT open AND dut = ?3"
-		" AND (?4 IS NULL OR owner = ?4) ORDER BY id DESC LIMIT ?2";
-	static const char of_owner[] =
-		"SELECT record, pruned_us FROM jobs WHERE id < ?1 AND NOT open AND owner = ?4"
-		" AND (?3 IS NULL OR dut = ?3) ORDER BY id DESC LIMIT ?2";
+	static const char *const questions[3][2] = {
+		{ PAGE_OF " ORDER BY id DESC LIMIT ?3", PAGE_OF " ORDER BY id LIMIT ?3" },
+		{ PAGE_OF " AND dut = ?4 AND (?5 IS NULL OR owner = ?5)"
+			  " ORDER BY id DESC LIMIT ?3",
+		  PAGE_OF " AND dut = ?4 AND (?5 IS NULL OR owner = ?5) ORDER BY id LIMIT ?3" },
+		{ PAGE_OF " AND owner = ?5 AND ?4 IS NULL ORDER BY id DESC LIMIT ?3",
+		  PAGE_OF " AND owner = ?5 AND ?4 IS NULL ORDER BY id LIMIT ?3" },
+	};
 	const struct page_work *page = data;
-	uint64_t limit = page->filter.limit;
+	const struct records_filter *filter = &page->filter;
+	const char *const *kind = questions[page->dut ? 1 : page->owner ? 2 : 0];
+	uint64_t limit = filter->limit;
 
 	(void)json_array_clear(page->array);
 	if (!page->dut && !page->owner)
-		return database_query(database, add_job, data, err, all, "uu", page->filter.before,
-				      limit);
-	return database_query(database, add_job, data, err, page->dut ? of_dut : of_owner, "uuss",
-			      page->filter.before, limit, page->dut, page->owner);
+		return database_query(database, add_job, data, err, kind[filter->oldest_first],
+				      "uuu", filter->before, filter->after, limit);
+	return database_query(database, add_job, data, err, kind[filter->oldest_first], "uuuss",
+			      filter->before, filter->after, limit, page->dut, page->owner);
 }
 
 static void page_done(int r, const struct error *err, void *data)

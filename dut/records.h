@@ -80,14 +80,15 @@ int records_find_submission(struct records *records, const char *submission_id, 
 
 struct records_filter {
 	const char *dut, *owner; /* or NULL */
-	uint64_t before;	 /* ids below it; UINT64_MAX: all */
+	uint64_t before, after;	 /* ids between them; UINT64_MAX and 0: all */
+	bool oldest_first;
 	unsigned limit;
 };
 
 typedef void (*records_json_fn)(int r, const struct error *err, const json_t *array, void *data);
 
-/* Those for which nothing is left to do, the youngest first, as job_to_json() has them. done runs
- * once; its array is borrowed. */
+/* Those for which nothing is left to do, sorted, as job_to_json() has them. done runs once; its
+ * array is borrowed. */
 int records_list_jobs(struct records *records, const struct records_filter *filter,
 		      records_json_fn done, void *data, struct error *err);
 

@@ -285,8 +285,12 @@ class Jobs(CliCase):
                 'state': state, 'status': None, 'reason': None, **members}
 
     def by_state(self, **jobs):
-        self.fake.on('GET', '/jobs', lambda request: {'jobs': [] if 'before' in request.query else
-                     jobs.get(request.query.get('state', 'ALL'), [])})
+        def page(request):
+            found = jobs.get(request.query.get('state', 'ALL'), [])
+            after = int(request.query.get('after', 0))
+            return {'jobs': [] if 'before' in request.query else
+                    [job for job in found if int(job['id']) > after]}
+        self.fake.on('GET', '/jobs', page)
 
     def test_those_that_have_not_ended(self):
         self.by_state(RUNNING=[self.job(3)], WAITING=[self.job(12, 'WAITING', dut=None)],
@@ -308,7 +312,7 @@ class Jobs(CliCase):
 
     def test_all_and_by_state(self):
         ended = self.job(1, 'ENDED', status='FAIL', reason='pattern_fail')
-        self.by_state(ALL=[self.job(3), ended], ENDED=[ended])
+        self.by_state(ALL=[ended, self.job(3)], ENDED=[ended])
         self.assertEqual(self.dut('jobs', '--all').out,
                          '1\tENDED\tbbb-1\talice\tFAIL\tpattern_fail\tjob 1\n'
                          '3\tRUNNING\tbbb-1\talice\t\t\tjob 3\n')
@@ -317,9 +321,9 @@ class Jobs(CliCase):
 
     def test_pages(self):
         def page(request):
-            before = int(request.query.get('before', 1201))
+            after = int(request.query['after'])
             limit = int(request.query['limit'])
-            return {'jobs': [self.job(n) for n in range(before - 1, 0, -1)][:limit]}
+            return {'jobs': [self.job(n) for n in range(after + 1, 1201)][:limit]}
         self.fake.on('GET', '/jobs', page)
         lines = self.dut('jobs', '--all').out.splitlines()
         self.assertEqual([line.split('\t')[0] for line in lines],

@@ -70,6 +70,8 @@ static int set_up(void **state)
 		.jobs_fd = f->daemon.jobs_fd,
 	};
 	list_init(&f->daemon.jobs);
+	for (size_t i = 0; i < DAEMON_JOB_LISTS; i++)
+		list_init(&f->daemon.jobs_by_id[i]);
 	assert_int_equal(records_open(&f->daemon.records, &records, NULL), 0);
 	assert_int_equal(worker_new(&f->daemon.bulk_worker, f->daemon.event, NULL), 0);
 	f->daemon.config = &f->config;
