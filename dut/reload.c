@@ -19,7 +19,6 @@
 #include "dut/daemon.h"
 #include "dut/worker.h"
 
-
 /* Somebody who waits for what a round says. */
 struct caller {
 	struct list link; /* reload.callers */
