@@ -8,10 +8,13 @@
 #include <unistd.h>
 
 #include "base/archive-internal.h"
+#include "base/cleanup.h"
 #include "base/folder.h"
 #include "base/locale.h"
 
 enum { READ_SIZE = 65536 };
+
+CLEANUP_DEFINE(struct archive *, archive_read_free)
 
 int archive_open_tar(struct archive **ret, int fd, struct error *err)
 {

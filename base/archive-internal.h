@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
@@ -10,7 +8,6 @@
 #include <time.h>
 
 #include "base/archive.h"
-#include "base/cleanup.h"
 #include "base/text.h"
 
 /* What archive-check.c (what an archive says, and whether that is allowed) and archive.c (what is
@@ -18,7 +15,8 @@
 
 enum { ARCHIVE_TEXT_MAX = 110 }; /* bytes of a name in an error text */
 
-CLEANUP_DEFINE(struct archive *, archive_read_free)
+struct archive;
+struct archive_entry;
 
 enum archive_item_kind { ITEM_FILE, ITEM_FOLDER, ITEM_SYMLINK, ITEM_HARDLINK };
 

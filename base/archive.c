@@ -10,6 +10,7 @@
 
 #include "base/archive-internal.h"
 #include "base/attr.h"
+#include "base/cleanup.h"
 #include "base/folder.h"
 #include "base/locale.h"
 #include "base/space.h"
@@ -19,6 +20,8 @@ enum {
 	LOOK_BYTES = 1 << 20, /* so much is looked at before anything is written */
 	LOOK_RATIO = 16,      /* and all of what was compressed to less than that part */
 };
+
+CLEANUP_DEFINE(struct archive *, archive_read_free)
 
 struct unpack {
 	struct archive *archive;
