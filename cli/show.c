@@ -76,6 +76,40 @@ static void show_reservation(const json_t *reservation)
 	view_field("reserved", text);
 }
 
+/* "KEY: VALUE (FILE:LINE)", a list with commas between. */
+static void show_value(const json_t *entry)
+{
+	const json_t *value = json_object_get(entry, "value"), *item;
+	const char *key = view_text(entry, "key"), *file = view_text(entry, "file");
+	size_t i;
+
+	(void)printf("    ");
+	say_out(key ? key : "?");
+	(void)printf(": ");
+	if (json_is_string(value))
+		say_out(json_string_value(value));
+	json_array_foreach(value, i, item) {
+		(void)printf("%s", i > 0 ? ", " : "");
+		say_out(json_is_string(item) ? json_string_value(item) : "...");
+	}
+	(void)printf(" (");
+	say_out(file ? file : "?");
+	(void)printf(":%" JSON_INTEGER_FORMAT ")\n",
+		     json_integer_value(json_object_get(entry, "line")));
+}
+
+static void show_config(const json_t *config)
+{
+	const json_t *entry;
+	size_t i;
+
+	json_array_foreach(config, i, entry) {
+		if (i == 0)
+			(void)printf("  configuration:\n");
+		show_value(entry);
+	}
+}
+
 static int show_dut(const struct cli *cli, const json_t *dut)
 {
 	free_ char *holder = NULL;
@@ -103,6 +137,7 @@ static int show_dut(const struct cli *cli, const json_t *dut)
 		view_field("ready", "no");
 	show_power(json_object_get(dut, "power"));
 	show_consoles(json_object_get(dut, "consoles"));
+	show_config(json_object_get(dut, "config"));
 	return say_finish(0);
 }
 
@@ -114,7 +149,7 @@ static int ask(struct cli *cli, const char *board)
 
 	if (!session_open(&session, cli, &code))
 		return code;
-	if (session_ask(&session, "GET", client_path("/dut/%s", board), NULL,
+	if (session_ask(&session, "GET", client_path("/dut/%s?config=1", board), NULL,
 			CLIENT_ANSWER_TIMEOUT_S, &answer, &code)) {
 		const json_t *dut = view_dut(answer);
 

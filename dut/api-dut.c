@@ -51,7 +51,10 @@ void api_dut(struct http_request *request, void *data)
 
 	if (!board)
 		return;
-	board_write(board, NULL, &json);
+	if (http_request_query(request, "config"))
+		board_write_with_config(board, &json);
+	else
+		board_write(board, NULL, &json);
 	http_reply_jsontext(request, 200, &json);
 }
 

@@ -602,12 +602,11 @@ static void write_message(const struct board *board, enum dut_state state, struc
 		jsontext_text(json, "message", text);
 }
 
-void board_write(const struct board *board, const char *key, struct jsontext *json)
+static void write_members(const struct board *board, struct jsontext *json)
 {
 	const struct config_dut *config = board->config;
 	enum dut_state state = board_state(board);
 
-	jsontext_open_object(json, key);
 	jsontext_text(json, "id", config->id);
 	jsontext_text(json, "state", dut_state_name(state));
 	jsontext_tree(json, "tags", flags_tags(&board->flags, config->tags));
@@ -632,5 +631,19 @@ void board_write(const struct board *board, const char *key, struct jsontext *js
 	}
 	jsontext_bool(json, "leaving", board->renewal.leaving);
 	write_message(board, state, json);
+}
+
+void board_write(const struct board *board, const char *key, struct jsontext *json)
+{
+	jsontext_open_object(json, key);
+	write_members(board, json);
+	jsontext_close_object(json);
+}
+
+void board_write_with_config(const struct board *board, struct jsontext *json)
+{
+	jsontext_open_object(json, NULL);
+	write_members(board, json);
+	config_dut_write(board->config, "config", json);
 	jsontext_close_object(json);
 }

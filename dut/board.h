@@ -150,6 +150,9 @@ void board_describe_holder(const struct board *board, char *text, size_t size);
 
 /* Write what the API tells of a board, and of its power alone, with a key in an object. */
 void board_write(const struct board *board, const char *key, struct jsontext *json);
+
+/* The same with "config": each value of its configuration, and where it stands. */
+void board_write_with_config(const struct board *board, struct jsontext *json);
 void board_write_power(const struct board *board, const char *key, struct jsontext *json);
 
 /*

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,6 +72,52 @@ json_t *config_dut_to_json(const struct config_dut *dut)
 		}
 	return json_pack("{s:o}", dut->id, keys);
 }
+
+/* ---- for people ---- */
+
+static void write_value(const struct yaml_node *node, const char *path, struct jsontext *json)
+{
+	jsontext_open_object(json, NULL);
+	jsontext_text(json, "key", path);
+	if (node->kind == YAML_SCALAR) {
+		jsontext_text(json, "value", node->text);
+	} else {
+		jsontext_open_array(json, "value");
+		YAML_FOREACH(child, node)
+			if (child->kind == YAML_SCALAR)
+				jsontext_text(json, NULL, child->text);
+			else
+				jsontext_tree(json, NULL, node_to_json(child, NULL));
+		jsontext_close_array(json);
+	}
+	jsontext_text(json, "file", node->file);
+	jsontext_integer(json, "line", node->line);
+	jsontext_close_object(json);
+}
+
+static void write_mapping(const struct yaml_node *mapping, const char *path, struct jsontext *json)
+{
+	char dotted[512];
+
+	YAML_FOREACH(child, mapping) {
+		(void)snprintf(dotted, sizeof(dotted), "%s%s%s", path, *path ? "." : "",
+			       child->key);
+		if (child->kind == YAML_MAPPING)
+			write_mapping(child, dotted, json);
+		else if (!yaml_is_null(child))
+			write_value(child, dotted, json);
+	}
+}
+
+void config_dut_write(const struct config_dut *dut, const char *key, struct jsontext *json)
+{
+	jsontext_open_array(json, key);
+	if (dut->node->kind == YAML_MAPPING)
+		write_mapping(dut->node, "", json);
+	jsontext_close_array(json);
+}
+
+/* ---- back ---- */
 
 static int parse(struct config_loader *loader, const char *text, struct error *err)
 {

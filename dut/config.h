@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "base/jsontext.h"
 #include "base/problem.h"
 #include "base/sandbox.h"
 #include "base/yaml.h"
@@ -114,6 +115,10 @@ struct config_dut *config_dut_unref(struct config_dut *dut);
  * more. */
 json_t *config_dut_to_json(const struct config_dut *dut);
 int config_dut_from_json(struct config_dut **ret, const json_t *json, struct error *err);
+
+/* An array of {key, value, file, line}: "power.line", a text or a list of texts, and where it
+ * stands, in a type or in the DUT itself. */
+void config_dut_write(const struct config_dut *dut, const char *key, struct jsontext *json);
 
 /* By name or alias, or NULL. */
 struct config_dut *config_find_dut(const struct config *config, const char *id);

@@ -265,9 +265,9 @@ class Show(CliCase):
     def test_names_are_escaped_in_the_request(self):
         self.dut('show', 'de:ad/../?x=1 %2e#')
         self.assertEqual(self.fake.requests[0].target,
-                         '/api/v1/dut/de%3Aad%2F..%2F%3Fx%3D1%20%252e%23')
+                         '/api/v1/dut/de%3Aad%2F..%2F%3Fx%3D1%20%252e%23?config=1')
         self.dut('show', '..')
-        self.assertEqual(self.fake.requests[1].target, '/api/v1/dut/..')
+        self.assertEqual(self.fake.requests[1].target, '/api/v1/dut/..?config=1')
 
     def test_wrong_inputs(self):
         self.assert_usage('show', text='which DUT? Name one, or set DUT_BOARD')

@@ -370,6 +370,27 @@ class Waits(Base):
             self.assertEqual([line['name'] for line in lab.board_state('b1')['consoles']],
                              ['of-b2'])
 
+    def test_each_value_is_shown_with_its_place(self):
+        with Lab() as lab:
+            script = lab.write('boards/script', BOOT)
+            types = lab.write('etc/types.d/t.yaml',
+                              f't:\n  tags: [a, b]\n  sim:\n    script: {script}\n')
+            own = lab.write('etc/duts.d/b1.yaml', 'b1:\n  type: t\n  variables: {x: "1"}\n')
+            lab.start()
+            out = lab.dut('show', 'b1').out
+            for line in (f'tags: a, b ({types}:2)', f'sim.script: {script} ({types}:4)',
+                         f'type: t ({own}:2)', f'variables.x: 1 ({own}:3)'):
+                self.assertIn(f'    {line}\n', out)
+            # The places of what was read last, although nothing has changed.
+            moved = lab.write('etc/duts.d/b2.yaml', '\n\nb1:\n  variables: {x: "1"}\n  type: t\n')
+            os.unlink(own)
+            self.assertEqual(reload(lab), [])
+            self.assertIn(f'    variables.x: 1 ({moved}:4)\n', lab.dut('show', 'b1').out)
+            values = {entry['key']: entry for entry in lab.get('/dut/b1?config=1')['config']}
+            self.assertEqual(values['tags'], {'key': 'tags', 'value': ['a', 'b'], 'file': types,
+                                              'line': 2})
+            self.assertNotIn('config', lab.get('/dut/b1'))
+
     def test_a_type_that_many_use(self):
         with Lab() as lab:
             script = lab.write('boards/script', BOOT)
