@@ -15,6 +15,7 @@
 #include "dut/board-internal.h"
 #include "dut/daemon.h"
 #include "dut/dispatch.h"
+#include "dut/jobuser.h"
 #include "dut/lab-events.h"
 #include "dut/lease.h"
 #include "dut/reservation.h"
@@ -170,6 +171,8 @@ int board_open_power(struct board *board, struct outlet **ret, struct error *err
 		.runtime_dir_fd = board->runtime_fd,
 		.runtime_dir = board->runtime_path,
 		.libexec_dir = board->daemon->libexec_dir,
+		.user = board->daemon->board_user.uid ? JOBUSER_BOARD : NULL,
+		.user_uid = board->daemon->board_user.uid,
 		.started = on_board_process,
 		.started_data = board,
 	};

@@ -246,6 +246,7 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	}
 	daemon->event = event;
 	daemon->config = config;
+	daemon->board_user = jobuser_of_boards();
 	daemon->started_realtime_us = clock_realtime_us();
 	daemon->state_fd = daemon->runtime_fd = daemon->jobs_fd = -1;
 	daemon->state_lock_fd = daemon->runtime_lock_fd = -1;

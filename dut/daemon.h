@@ -43,11 +43,12 @@ struct daemon {
 	uint64_t next_id; /* of the next job */
 	uint64_t started_realtime_us;
 	struct records *records;
-	struct worker *worker;	    /* records, in the order in which they were made */
-	struct worker *bulk_worker; /* what may take long */
-	struct fdstore *fdstore;    /* what outlives us */
-	struct scopes *scopes;	    /* where who outlives us goes; NULL: stays where we are */
-	struct queue *queue;	    /* of jobs, and whatever else waits for a DUT */
+	struct worker *worker;		/* records, in the order in which they were made */
+	struct worker *bulk_worker;	/* what may take long */
+	struct fdstore *fdstore;	/* what outlives us */
+	struct sandbox_user board_user; /* that QEMU runs as; uid 0: as we do */
+	struct scopes *scopes;		/* where who outlives us goes; NULL: stays where we are */
+	struct queue *queue;		/* of jobs, and whatever else waits for a DUT */
 	struct dispatch *dispatch;
 	struct prune *prune;
 	struct users *users;

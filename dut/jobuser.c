@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,20 @@ json_t *jobuser_protections_missing(const struct daemon *daemon)
 				     geteuid() == 0 ? "job_users is not set"
 						    : "only a dutd of root can give them users "
 						      "of their own"));
+	if (geteuid() == 0 && !daemon->board_user.uid)
+		(void)json_array_append_new(
+			missing, json_string("QEMU runs as root: there is no user " JOBUSER_BOARD));
 	return missing;
+}
+
+struct sandbox_user jobuser_of_boards(void)
+{
+	const struct passwd *user = geteuid() == 0 ? getpwnam(JOBUSER_BOARD) : NULL;
+
+	return (struct sandbox_user){
+		.uid = user ? user->pw_uid : 0,
+		.gid = user ? user->pw_gid : 0,
+	};
 }
 
 /* The first user that no job has. */

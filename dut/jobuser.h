@@ -15,6 +15,12 @@
 struct daemon;
 struct job;
 
+/* Whose QEMU is, where dutd is root and there is this user. */
+#define JOBUSER_BOARD "dut-board"
+
+/* Looks for it. Blocks: on the user database. */
+struct sandbox_user jobuser_of_boards(void);
+
 /* Whether jobs get users of their own. */
 bool jobuser_wanted(const struct daemon *daemon);
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/attr.h"
 #include "base/cleanup.h"
@@ -101,6 +102,16 @@ static void refuse_request(struct lease *lease, int r, const struct error *err)
 	answer_request(lease, &result);
 }
 
+/* QEMU opens it once more, as its own user. Nobody else gets into the job's folder. */
+static int let_read(int fd, struct error *err)
+{
+	struct stat status;
+
+	if (fstat(fd, &status) < 0 || fchmod(fd, (status.st_mode & 07777) | S_IROTH) < 0)
+		return error_errno(err, "cannot let QEMU read it");
+	return 0;
+}
+
 /* One file of a deployment, beneath artifacts/ or bucket/ of the job's own folder and nowhere else.
  */
 static int open_deployed(const struct lease *lease, const json_t *deploy, const char *key,
@@ -125,6 +136,8 @@ static int open_deployed(const struct lease *lease, const json_t *deploy, const 
 				      O_DIRECTORY | O_RDONLY, err);
 		if (r >= 0)
 			r = file_open_beneath(ret_fd, dir_fd, path + length + 1, O_RDONLY, err);
+		if (r >= 0 && lease->board->daemon->board_user.uid)
+			r = let_read(*ret_fd, err);
 		return r < 0 ? error_prefix(err, r, "deploy %s", key) : 0;
 	}
 	return error_set(err, -EINVAL, "deploy: '%s' lies neither in artifacts/ nor in bucket/",

@@ -32,6 +32,8 @@ struct power_config {
 	int runtime_dir_fd;	 /* <runtime>/duts/<dut>; their sockets lie here */
 	const char *runtime_dir; /* the same as an absolute path, for programs that are started */
 	const char *libexec_dir; /* where dut-sim is */
+	const char *user;	 /* that QEMU runs as, where we are root; NULL: as we do */
+	uid_t user_uid;
 	/* A virtual board's process has been started, which outlives us; or NULL. */
 	void (*started)(pid_t pid, void *data);
 	void *started_data;

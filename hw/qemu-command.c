@@ -145,7 +145,7 @@ static int find_program(char **ret, const char *name, struct error *err)
 	return error_set(err, -ENOENT, "%s is not installed", name);
 }
 
-static int add_all(struct qemu_command *command, const struct arch *arch,
+static int add_all(struct qemu_command *command, const struct arch *arch, const char *program,
 		   const struct yaml_node *keys, const struct power_config *config,
 		   const struct power_deploy *deploy)
 {
@@ -159,6 +159,13 @@ static int add_all(struct qemu_command *command, const struct arch *arch,
 	int r = 0;
 
 	deploy = deploy ? deploy : &none;
+	/* posix_spawn() changes no user, and QEMU's own way to do it has changed its name. */
+	if (config->user) {
+		r = r < 0 ? r : add(command, "setpriv");
+		r = r < 0 ? r : add_pair(command, "--reuid", config->user);
+		r = r < 0 ? r : add_pair(command, "--regid", config->user);
+		r = r < 0 ? r : add(command, "--init-groups");
+	}
 	/* What is configured for kernels that jobs bring is nothing for a boot without one. */
 	if (deploy->kernel_fd < 0 && !text_of(keys, "kernel")) {
 		cmdline = NULL;
@@ -166,7 +173,7 @@ static int add_all(struct qemu_command *command, const struct arch *arch,
 	}
 	if (deploy->cmdline)
 		cmdline = deploy->cmdline;
-	r = r < 0 ? r : add(command, "%s", arch->program);
+	r = r < 0 ? r : add(command, "%s", config->user ? program : arch->program);
 	r = r < 0 ? r : add_pair(command, "-name", config->board);
 	r = r < 0 ? r : add_pair(command, "-accel", accel ? accel : "tcg");
 	r = r < 0 ? r : add_pair(command, "-machine", machine ? machine : arch->machine);
@@ -177,8 +184,11 @@ static int add_all(struct qemu_command *command, const struct arch *arch,
 	r = r < 0 ? r : add_pair(command, "-display", "none");
 	r = r < 0 ? r : add(command, "-S");
 	r = r < 0 ? r : add(command, "-no-shutdown");
-	r = r < 0 ? r : add(command, "-pidfile");
-	r = r < 0 ? r : add(command, "%s/qemu.pid", config->runtime_dir);
+	/* Its folder is not that user's. */
+	if (!config->user) {
+		r = r < 0 ? r : add(command, "-pidfile");
+		r = r < 0 ? r : add(command, "%s/qemu.pid", config->runtime_dir);
+	}
 	r = r < 0 ? r : add(command, "-chardev");
 	r = r < 0 ? r : add(command, "socket,id=dut-qmp,fd=%d,server=on,wait=off", QEMU_FD_QMP);
 	r = r < 0 ? r : add_pair(command, "-mon", "chardev=dut-qmp,mode=control");
@@ -206,17 +216,24 @@ int qemu_command_make(struct qemu_command *command, const struct power_config *c
 {
 	const char *name = text_of(config->keys, "arch");
 	const struct arch *arch = name ? find_arch(name) : &archs[0];
+	free_ char *program = NULL;
 	int r;
 
 	if (!arch)
 		return error_set(err, -EINVAL, "arch '%s' is not known", name);
-	r = find_program(&command->path, arch->program, err);
+	r = find_program(&program, arch->program, err);
+	if (r < 0)
+		return r;
+	if (config->user)
+		r = find_program(&command->path, "setpriv", err);
+	else
+		command->path = take_ptr(program);
 	if (r < 0)
 		return r;
 	command->argv = calloc(MAX_ARGUMENTS, sizeof(*command->argv));
 	if (!command->argv)
 		return error_oom(err);
-	r = add_all(command, arch, config->keys, config, deploy);
+	r = add_all(command, arch, program, config->keys, config, deploy);
 	if (r == -E2BIG)
 		return error_set(err, r, "QEMU gets more than %d arguments", MAX_ARGUMENTS);
 	return r < 0 ? error_oom(err) : 0;

@@ -263,6 +263,17 @@ int qemu_process_start(struct qemu_process **ret, const struct power_config *con
 
 /* ---- adoption ---- */
 
+/* Another user's process does not let us look into it. That user is QEMU's alone, and its fd of
+ * qmp.sock was made by a dutd. */
+static bool is_of_the_user(const struct power_config *config, pid_t pid)
+{
+	struct stat process;
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+	return config->user && stat(path, &process) == 0 && process.st_uid == config->user_uid;
+}
+
 /* Whether this process has the board's lock file open where QEMU inherits it. */
 static bool has_the_lock(const struct power_config *config, pid_t pid)
 {
@@ -270,10 +281,12 @@ static bool has_the_lock(const struct power_config *config, pid_t pid)
 	char path[64];
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, QEMU_FD_LOCK);
-	return pid != getpid() &&
-	       fstatat(config->state_dir_fd, "qemu.lock", &lock, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       stat(path, &open_file) == 0 && lock.st_dev == open_file.st_dev &&
-	       lock.st_ino == open_file.st_ino;
+	if (pid == getpid())
+		return false;
+	if (stat(path, &open_file) < 0)
+		return errno == EACCES && is_of_the_user(config, pid);
+	return fstatat(config->state_dir_fd, "qemu.lock", &lock, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       lock.st_dev == open_file.st_dev && lock.st_ino == open_file.st_ino;
 }
 
 /* The pidfd of this process when it is the board's, else -1. */
@@ -321,7 +334,7 @@ int qemu_process_adopt(struct qemu_process **ret, const struct power_config *con
 	if (!process)
 		return error_oom(err);
 	process->pidfd = open_holder(config, pid_of_listener(config));
-	if (process->pidfd < 0)
+	if (process->pidfd < 0 && !config->user)
 		process->pidfd = open_holder(config, pid_of_file(config));
 	if (process->pidfd < 0)
 		return error_set(err, -ESRCH,

@@ -13,11 +13,12 @@
 #include "hw/qemu-command.h"
 
 /* Whether QEMU is installed is the test's to say: hw/ takes this one before the C library's. */
-static const char *installed;
+static const char *installed, *also_installed;
 
 int access(const char *path, int mode)
 {
-	if (mode == X_OK && strcmp(path, installed) == 0)
+	if (mode == X_OK &&
+	    (strcmp(path, installed) == 0 || (also_installed && strcmp(path, also_installed) == 0)))
 		return 0;
 	errno = ENOENT;
 	return -1;
@@ -38,14 +39,16 @@ static struct yaml_tree *parse(const char *text)
 }
 
 /* The arguments with a bar between them, or the error. */
-static int make(char text[static 4096], const char *keys, const struct power_deploy *deploy)
+static int make_as(char text[static 4096], const char *keys, const struct power_deploy *deploy,
+		   const char *user)
 {
 	cleanup_(yaml_tree_freep) struct yaml_tree *tree = parse(keys);
 	cleanup_(qemu_command_done) struct qemu_command command = { 0 };
 	const struct power_config config = { .board = "vm-1",
 					     .driver = "qemu",
 					     .keys = yaml_root(tree),
-					     .runtime_dir = "/run/dutd/duts/vm-1" };
+					     .runtime_dir = "/run/dutd/duts/vm-1",
+					     .user = user };
 	struct error err;
 	size_t used = 0;
 	int r;
@@ -61,6 +64,11 @@ static int make(char text[static 4096], const char *keys, const struct power_dep
 					 command.argv[i]);
 	assert_null(command.argv[command.count]);
 	return r;
+}
+
+static int make(char text[static 4096], const char *keys, const struct power_deploy *deploy)
+{
+	return make_as(text, keys, deploy, NULL);
 }
 
 static void assert_has(const char *text, const char *part)
@@ -84,6 +92,24 @@ static void a_board_without_keys_is_a_pc(void **state)
 			    "|-mon|chardev=dut-qmp,mode=control"
 			    "|-chardev|socket,id=dut-console,fd=12,server=on,wait=off"
 			    "|-serial|chardev:dut-console");
+}
+
+static void as_a_user_of_its_own(void **state)
+{
+	char text[4096];
+
+	(void)state;
+	installed = "/usr/bin/setpriv";
+	also_installed = "/usr/bin/qemu-system-x86_64";
+	assert_int_equal(make_as(text, "{}", NULL, "dut-board"), 0);
+	assert_has(text, "setpriv|--reuid|dut-board|--regid|dut-board|--init-groups"
+			 "|/usr/bin/qemu-system-x86_64|-name|vm-1|");
+	/* That user may not write into the folder. */
+	assert_null(strstr(text, "-pidfile"));
+	installed = also_installed;
+	assert_int_equal(make_as(text, "{}", NULL, "dut-board"), -ENOENT);
+	assert_string_equal(text, "setpriv is not installed");
+	also_installed = NULL;
 }
 
 static void each_arch_has_its_program_and_its_machine(void **state)
@@ -259,6 +285,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_board_without_keys_is_a_pc),
+		cmocka_unit_test(as_a_user_of_its_own),
 		cmocka_unit_test(each_arch_has_its_program_and_its_machine),
 		cmocka_unit_test(every_key_has_its_place),
 		cmocka_unit_test(what_a_job_brings_replaces_what_is_configured),

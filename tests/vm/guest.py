@@ -5,6 +5,7 @@ tests/vm/main.py, as root, with nothing else beside it.
 """
 
 import contextlib
+import glob
 import json
 import os
 import pwd
@@ -15,7 +16,7 @@ import sys
 import unittest
 
 from tests.process.test_kill import whole_console
-from tests.support.harness import Lab, await_true
+from tests.support.harness import UBOOT, Lab, await_true
 
 BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\nevery 50ms send "tick\\r\\n"\n'
 JOB = '''
@@ -58,6 +59,22 @@ def uid_of(pid):
     return os.stat(f'/proc/{pid}').st_uid
 
 
+@contextlib.contextmanager
+def drop_in(text):
+    """Other settings of the service, for a while."""
+    os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
+    with open(DROP_IN, 'w', encoding='ascii') as file:
+        file.write('[Service]\n' + text)
+    try:
+        run('systemctl', 'daemon-reload')
+        run('systemctl', 'restart', 'dutd')
+        yield
+    finally:
+        os.unlink(DROP_IN)
+        run('systemctl', 'daemon-reload')
+        run('systemctl', 'restart', 'dutd')
+
+
 class SystemLab(Lab):
     """The one lab of this machine, with the harness's way of asking the API."""
 
@@ -80,6 +97,9 @@ class SystemLab(Lab):
             keys = {'sim': {'script': script, 'sent': self.path('boards', name, 'sent.bin')}}
             with open(f'/etc/dutd/duts.d/{name}.yaml', 'w', encoding='utf-8') as file:
                 json.dump({name: keys}, file)
+        with open('/etc/dutd/duts.d/vm.yaml', 'w', encoding='utf-8') as file:
+            json.dump({'vm': {'qemu': {'arch': 'i386', 'machine': 'pc', 'memory': '64M',
+                                       'firmware': UBOOT}}}, file)
         with open('/etc/dutd/dutd.yaml', 'w', encoding='utf-8') as file:
             json.dump({'job_users': 'dut-job', 'api': {'socket': {'mode': '0660', 'group': 'dut'}},
                        'limits': {'job_memory': '300MiB', 'job_tasks': 40, 'free_space': '1MiB'}},
@@ -163,6 +183,8 @@ class Systemd(unittest.TestCase):
         self.assertRegex(text, r'CapBnd:\s+00000000000000eb\n')
         self.assertRegex(text, r'NoNewPrivs:\s+1\n')
         self.assertRegex(text, r'Seccomp:\s+2\n')
+        # It leaves jobs what they confine themselves with.
+        self.assertEqual(LAB.get('/status')['protections_missing'], [])
 
     def test_03_a_job_has_a_user_and_a_scope(self):
         job = self.begin('short')
@@ -208,22 +230,13 @@ class Systemd(unittest.TestCase):
         self.assert_quiet()
 
     def test_13_watchdog(self):
-        os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
-        with open(DROP_IN, 'w', encoding='ascii') as file:
-            file.write('[Service]\nWatchdogSec=3s\n')
-        run('systemctl', 'daemon-reload')
-        run('systemctl', 'restart', 'dutd')
-        try:
+        with drop_in('WatchdogSec=3s\n'):
             job, pid = self.begin('longer'), main_pid()
             os.kill(pid, signal.SIGSTOP)
             self.await_new(pid)
             self.assertIn('Watchdog timeout', self.journal('-u', 'dutd'))
             self.assert_ends_well('longer', job)
             self.assert_quiet()
-        finally:
-            os.unlink(DROP_IN)
-            run('systemctl', 'daemon-reload')
-            run('systemctl', 'restart', 'dutd')
 
     def test_14_upgrade(self):
         job, pid = self.begin('longer'), main_pid()
@@ -263,6 +276,37 @@ class Systemd(unittest.TestCase):
             run('systemctl', 'start', 'dbus.socket', 'dbus.service')
         self.assert_ends_well('short', self.begin('short'))
 
+    def test_17_as_another_user(self):
+        """Without root: no scopes, no users of jobs, and everything else."""
+        with drop_in('User=dutd\nGroup=dutd\n'):
+            job, pid = self.begin('long'), main_pid()
+            self.assertEqual({pwd.getpwuid(uid_of(one)).pw_name
+                              for one in members(control_group(pid))}, {'dutd'})
+            os.kill(pid, signal.SIGKILL)
+            self.await_new(pid)
+            ended = LAB.await_job(job)
+            self.assertEqual((ended['status'], ended['reason']), ('PASS', 'ok'), ended)
+        self.assert_ends_well('short', self.begin('short'))
+
+    def test_18_qemu(self):
+        """A virtual board survives what dutd does, and is nobody's who matters."""
+        answer = LAB.api('PUT', '/dut/vm/power', {'state': 'on'})
+        self.assertEqual(answer.status, 200, answer)
+        with LAB.console('vm', offset=0) as stream:
+            stream.read_until(b'U-Boot 20')
+        group, = glob.glob('/sys/fs/cgroup/dut.slice/dut-boards.slice/dutd-board-vm-*.scope')
+        pid, = members(group.removeprefix('/sys/fs/cgroup'))
+        self.assertEqual(pwd.getpwuid(uid_of(pid)).pw_name, 'dut-board')
+        for disturb in (lambda old: os.kill(old, signal.SIGKILL),
+                        lambda _old: run('systemctl', 'restart', 'dutd'),
+                        lambda _old: run('systemctl', 'stop', 'dutd')):
+            disturb(main_pid())
+            await_true(lambda: LAB.board_state('vm')['power']['state'] == 'ON', 'it is on')
+            self.assertEqual(members(group.removeprefix('/sys/fs/cgroup')), [pid])
+        self.assertEqual(LAB.api('PUT', '/dut/vm/power', {'state': 'off'}).status, 200)
+        await_true(lambda: not os.path.exists(group), 'it is gone')
+        self.assert_quiet()
+
     # ---- an idle board ----
 
     def test_20_an_idle_console_loses_nothing(self):
@@ -276,8 +320,8 @@ class Systemd(unittest.TestCase):
                 self.await_new(pid)
                 await_true(lambda: len(LAB.sent('idle')) > size + 60, 'it goes on')
                 size = len(LAB.sent('idle'))
-        # Two for each board.
-        self.assertEqual(show('dutd.service', 'NFileDescriptorStore'), '8')
+        # Two for each board, but one for that which is off and has no console then.
+        self.assertEqual(show('dutd.service', 'NFileDescriptorStore'), '9')
         self.assertEqual(LAB.api('PUT', '/dut/idle/power', {'state': 'off'}).status, 200)
         self.assertEqual(whole_console(self, LAB, 'idle'), LAB.sent('idle'))
         self.assertEqual(LAB.record('idle')[-1]['dropped'], 0)

@@ -30,6 +30,9 @@ LIMIT = float(os.environ.get('DUT_VM_LIMIT', 900))
 CMDLINE = ('console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr no_timer_check '
            'random.trust_cpu=on audit=0 rdinit=/usr/lib/systemd/systemd systemd.unit=dut-vm.target '
            'systemd.show_status=0 systemd.journald.forward_to_console=0')
+QEMU = ('/usr/bin/qemu-system-i386', '/usr/libexec/qemu-system-i386',
+        '/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-i386.so',
+        '/usr/lib/u-boot/qemu-x86/u-boot.rom')
 UNITS = {
     'dut-vm.target': '[Unit]\nRequires=basic.target dbus.service\n'
                      'Wants=dut-vm.service\nAfter=basic.target\nAllowIsolate=yes\n',
@@ -66,6 +69,13 @@ def make_overlay(path, folder, cases):
             programs += [os.path.join(root, 'usr', 'bin', 'dutd'),
                          os.path.join(root, 'usr', 'bin', 'dut'),
                          *(os.path.join(libexec, one) for one in os.listdir(libexec))]
+        # A virtual board in a virtual machine.
+        for path in QEMU:
+            if os.path.exists(path):
+                archive.copy(path, path[1:])
+                programs.append(path)
+            else:
+                print(f'# {path} is not there: no QEMU board is tested')
         image.add_libraries(archive, programs)
         for part in ('tests/support', 'tests/vm', 'tests/process'):
             archive.tree(os.path.join(SOURCE, part), os.path.join('opt/dut-test', part))
@@ -79,7 +89,7 @@ def make_overlay(path, folder, cases):
 
 def qemu_command(initrd):
     return ['qemu-system-x86_64', '-accel', ACCEL, '-machine', 'q35,hpet=off', '-cpu', 'max',
-            '-smp', '1', '-m', '1536', '-nodefaults', '-no-user-config', '-display', 'none',
+            '-smp', '1', '-m', '2048', '-nodefaults', '-no-user-config', '-display', 'none',
             '-no-reboot', '-monitor', 'none',
             '-serial', 'file:' + LOG,
             '-chardev', 'stdio,id=tap,signal=off', '-serial', 'chardev:tap',
