@@ -216,18 +216,18 @@ static void on_answer(struct answer *answer, void *data)
 int session_answer(struct session *session, const char *method, char *path, const json_t *body,
 		   unsigned timeout_s, struct answer *ret)
 {
+	free_ char *owned_path = path;
 	cleanup_(order_freep) struct order *order = NULL;
 	struct question question = { .session = session };
 	const struct order_config config = {
 		.session = session,
 		.method = method,
-		.path = path,
+		.path = owned_path,
 		.body = body,
 		.timeout_s = timeout_s,
 		.on_answer = on_answer,
 		.data = &question,
 	};
-	free_ char *owned = path;
 	struct error err;
 	int r;
 
