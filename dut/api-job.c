@@ -29,8 +29,9 @@ enum { MAX_WAIT_S = 3600, MAX_WAITERS = 1000 };
 struct waiter {
 	struct list link; /* daemon.waiters */
 	struct http_request *request;
-	const struct job *job;
+	struct job *job;
 	struct daemon *daemon;
+	void (*begun)(struct http_request *request, struct daemon *daemon, struct job *job);
 	uint64_t user; /* http_peer.user */
 	uint64_t
 		place; /* that it knows, and wants to know when it is another one; 0: it does not */
@@ -63,13 +64,12 @@ static int on_wait_over(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-static int wait_for_end(struct http_request *request, struct daemon *daemon, const struct job *job,
-			uint64_t seconds, uint64_t place, struct error *err)
+static int waiter_new(struct waiter **ret, struct http_request *request, struct daemon *daemon,
+		      struct job *job, struct error *err)
 {
 	struct waiter *waiter;
 	const struct http_peer *peer = http_request_peer(request);
 	unsigned count = 0, of_user = 0;
-	int r;
 
 	LIST_FOREACH(link, &daemon->waiters) {
 		count++;
@@ -87,9 +87,21 @@ static int wait_for_end(struct http_request *request, struct daemon *daemon, con
 	waiter->request = request;
 	waiter->daemon = daemon;
 	waiter->job = job;
-	waiter->place = place;
 	waiter->user = peer->user;
 	list_append(&daemon->waiters, &waiter->link);
+	*ret = waiter;
+	return 0;
+}
+
+static int wait_for_end(struct http_request *request, struct daemon *daemon, struct job *job,
+			uint64_t seconds, uint64_t place, struct error *err)
+{
+	struct waiter *waiter;
+	int r = waiter_new(&waiter, request, daemon, job, err);
+
+	if (r < 0)
+		return r;
+	waiter->place = place;
 	r = sd_event_add_time_relative(daemon->event, &waiter->timer, CLOCK_BOOTTIME,
 				       seconds * 1000000, 0, on_wait_over, waiter);
 	if (r < 0) {
@@ -146,15 +158,29 @@ void api_job(struct http_request *request, void *data)
 	api_with_job(request, data, reply_job);
 }
 
+static void go_on(struct waiter *waiter)
+{
+	struct waiter ours = *waiter;
+
+	waiter_free(waiter);
+	http_request_on_gone(ours.request, NULL, NULL);
+	ours.begun(ours.request, ours.daemon, ours.job);
+}
+
 void api_job_changed(struct daemon *daemon, struct job *job)
 {
-	if (job_told_state(job) == JOB_ENDED)
-		LIST_FOREACH_SAFE(link, after, &daemon->waiters) {
-			struct waiter *waiter = CONTAINER_OF(link, struct waiter, link);
+	enum job_state state = job_told_state(job);
 
-			if (waiter->job == job)
-				answer_waiter(waiter);
-		}
+	LIST_FOREACH_SAFE(link, after, &daemon->waiters) {
+		struct waiter *waiter = CONTAINER_OF(link, struct waiter, link);
+
+		if (waiter->job != job || state == JOB_WAITING)
+			continue;
+		if (waiter->begun)
+			go_on(waiter);
+		else if (state == JOB_ENDED)
+			answer_waiter(waiter);
+	}
 	viewers_wake(&job->viewers);
 }
 
@@ -191,6 +217,7 @@ static bool has_files(struct http_request *request, const struct job *job)
 static void reply_log(struct http_request *request, struct daemon *daemon, struct job *job)
 {
 	const char *text = http_request_query(request, "offset");
+	struct waiter *waiter;
 	uint64_t offset = 0;
 	char first[24];
 	struct error err;
@@ -198,16 +225,33 @@ static void reply_log(struct http_request *request, struct daemon *daemon, struc
 
 	if (!has_files(request, job))
 		return;
-	if (text && text_to_uint64(&offset, text, 0, INT64_MAX, &err) < 0)
+	/* Where the log of a job begins is known when the job has a DUT. */
+	if (is_following(request) && job_told_state(job) == JOB_WAITING) {
+		r = waiter_new(&waiter, request, daemon, job, &err);
+		if (r >= 0) {
+			waiter->begun = reply_log;
+			http_request_on_gone(request, on_waiter_gone, waiter);
+			return;
+		}
+	}
+	if (r >= 0 && text && text_to_uint64(&offset, text, 0, INT64_MAX, &err) < 0)
 		r = error_prefix(&err, -EINVAL, "offset");
 	if (r >= 0) {
 		if (offset < job->console_base)
 			offset = job->console_base;
 		(void)snprintf(first, sizeof(first), "%" PRIu64, offset);
 		http_reply_header(request, "Console-Offset", first);
-		r = viewer_add_file(&job->viewers, request, job, daemon->jobs_fd, "console.log",
-				    "application/octet-stream", offset - job->console_base,
-				    is_following(request), NULL, &err);
+		r = viewer_add_file(&job->viewers, request,
+				    &(const struct viewer_file){
+					    .job = job,
+					    .jobs_dir_fd = daemon->jobs_fd,
+					    .name = "console.log",
+					    .content_type = "application/octet-stream",
+					    .position = offset - job->console_base,
+					    .is_counted = true,
+					    .follow = is_following(request),
+				    },
+				    &err);
 	}
 	if (r < 0)
 		http_reply_error(request, api_status(r), "%s", err.text);
@@ -229,9 +273,16 @@ static void reply_events(struct http_request *request, struct daemon *daemon, st
 		return;
 	r = job_binding_is_holder(job, request, &err);
 	if (r >= 0)
-		r = viewer_add_file(&job->viewers, request, job, daemon->jobs_fd, "events.jsonl",
-				    HTTP_JSON_LINES, 0, is_following(request),
-				    r > 0 ? &job->client.binding : NULL, &err);
+		r = viewer_add_file(&job->viewers, request,
+				    &(const struct viewer_file){
+					    .job = job,
+					    .jobs_dir_fd = daemon->jobs_fd,
+					    .name = "events.jsonl",
+					    .content_type = HTTP_JSON_LINES,
+					    .follow = is_following(request),
+					    .binding = r > 0 ? &job->client.binding : NULL,
+				    },
+				    &err);
 	if (r < 0)
 		http_reply_error(request, api_status(r), "%s", err.text);
 	else

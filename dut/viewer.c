@@ -29,8 +29,8 @@ struct viewer {
 	unsigned attempt; /* of the job, when the file was opened */
 	int jobs_dir_fd, fd;
 	char path[64];
-	uint64_t position;
-	bool follow;
+	uint64_t begin, position;
+	bool is_counted, follow;
 	struct binding *binding; /* or NULL: that is held */
 };
 
@@ -103,7 +103,10 @@ static ssize_t read_file(void *data, char *buffer, size_t size)
 	/* A job that is begun again writes files of its own. */
 	if (viewer->fd >= 0 && viewer->attempt != viewer->job->attempt) {
 		viewer->fd = close_fd(viewer->fd);
-		viewer->position = 0;
+		/* Asked again, the header tells where it goes on. */
+		if (viewer->is_counted && viewer->position > viewer->begin)
+			return HTTP_STREAM_ABORT;
+		viewer->position = viewer->begin = 0;
 	}
 	/* The executor makes the file when it is ready; until then that of an earlier attempt may
 	 * be there. */
@@ -187,20 +190,21 @@ int viewer_add_console(struct viewers *viewers, struct http_request *request,
 	return add(viewers, viewer, request, "application/octet-stream", &source, err);
 }
 
-int viewer_add_file(struct viewers *viewers, struct http_request *request, const struct job *job,
-		    int jobs_dir_fd, const char *name, const char *content_type, uint64_t position,
-		    bool follow, struct binding *binding, struct error *err)
+int viewer_add_file(struct viewers *viewers, struct http_request *request,
+		    const struct viewer_file *file, struct error *err)
 {
 	static const struct http_source source = { .read = read_file, .done = viewer_done };
 	struct viewer *viewer = new_viewer();
 
 	if (!viewer)
 		return error_oom(err);
-	viewer->job = job;
-	viewer->jobs_dir_fd = jobs_dir_fd;
-	viewer->position = position;
-	viewer->follow = follow;
-	viewer->binding = binding;
-	(void)snprintf(viewer->path, sizeof(viewer->path), "%" PRIu64 "/%s", job->id, name);
-	return add(viewers, viewer, request, content_type, &source, err);
+	viewer->job = file->job;
+	viewer->jobs_dir_fd = file->jobs_dir_fd;
+	viewer->position = viewer->begin = file->position;
+	viewer->is_counted = file->is_counted;
+	viewer->follow = file->follow;
+	viewer->binding = file->binding;
+	(void)snprintf(viewer->path, sizeof(viewer->path), "%" PRIu64 "/%s", file->job->id,
+		       file->name);
+	return add(viewers, viewer, request, file->content_type, &source, err);
 }

@@ -39,16 +39,21 @@ void viewers_init(struct viewers *viewers, unsigned max);
 int viewer_add_console(struct viewers *viewers, struct http_request *request,
 		       const struct history *history, uint64_t offset, struct error *err);
 
-/*
- * Answers with a file of a job's folder, from position on; with follow until the job has ended and
- * all of it was sent, else until its present end.
- *
- * Owns: job is borrowed and outlives the server; the binding (or NULL) is attached to as long as
- * the client reads.
- */
-int viewer_add_file(struct viewers *viewers, struct http_request *request, const struct job *job,
-		    int jobs_dir_fd, const char *name, const char *content_type, uint64_t position,
-		    bool follow, struct binding *binding, struct error *err);
+struct viewer_file {
+	const struct job *job; /* borrowed, outlives the server */
+	int jobs_dir_fd;
+	const char *name, *content_type;
+	uint64_t position; /* to begin at */
+	/* Who reads counts the bytes as console offsets: where they jump, because the job was begun
+	 * again, the answer breaks off. */
+	bool is_counted;
+	bool follow;		 /* until the job has ended and all was sent; else what there is */
+	struct binding *binding; /* to be attached to while the client reads; or NULL */
+};
+
+/* Answers with a file of a job's folder. */
+int viewer_add_file(struct viewers *viewers, struct http_request *request,
+		    const struct viewer_file *file, struct error *err);
 
 /* What they watch is no more: their streams end. */
 void viewers_end(struct viewers *viewers);
