@@ -119,8 +119,11 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t events
 		return 0;
 	reap_ended(client);
 	tunnel = malloc(sizeof(*tunnel));
-	r = tunnel ? start_ssh(&tunnel->pidfd, &client->endpoint, fd, &client->no_tunnel)
-		   : error_oom(&client->no_tunnel);
+	if (!tunnel) {
+		(void)error_oom(&client->no_tunnel);
+		return 0;
+	}
+	r = start_ssh(&tunnel->pidfd, &client->endpoint, fd, &client->no_tunnel);
 	if (r < 0) {
 		free(tunnel);
 		return 0;

@@ -185,7 +185,7 @@ static int read_token(struct endpoint *endpoint, struct error *err)
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return error_errno(err, "%s (DUT_TOKEN_FILE)", path);
-	r = file_read_fd(&text, &length, fd, 2 * TOKEN_MAX, err);
+	r = file_read_fd(&text, &length, fd, 2UL * TOKEN_MAX, err);
 	if (r < 0)
 		return error_prefix(err, r, "%s (DUT_TOKEN_FILE)", path);
 	r = take_token(endpoint, text, path, err);

@@ -42,7 +42,7 @@ static int make_secret(char secret[static SECRET_SIZE])
 
 	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
 		return -1;
-	(void)strcpy(secret, SECRET_PREFIX);
+	memcpy(secret, SECRET_PREFIX, sizeof(SECRET_PREFIX));
 	write_base32(secret + strlen(SECRET_PREFIX), bytes, sizeof(bytes));
 	explicit_bzero(bytes, sizeof(bytes));
 	return 0;

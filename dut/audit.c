@@ -157,13 +157,17 @@ static void reply_history(struct http_request *request, struct daemon *daemon, c
 	struct history_call *call = malloc(sizeof(*call));
 	uint64_t before, limit;
 	struct error err;
-	int r = call ? read_query(request, &before, &limit, &err) : error_oom(&err);
+	int r;
 
-	if (r >= 0) {
-		call->request = request;
+	if (!call) {
+		http_reply_error(request, 500, "out of memory");
+		return;
+	}
+	call->request = request;
+	r = read_query(request, &before, &limit, &err);
+	if (r >= 0)
 		r = records_audit_list(daemon->records, dut, before, (unsigned)limit, on_rows, call,
 				       &err);
-	}
 	if (r >= 0) {
 		http_request_on_gone(request, on_reader_gone, call);
 		return;
