@@ -57,6 +57,37 @@ class Flags(unittest.TestCase):
             lab.await_board('b1', 'RETIRED')
             self.assertEqual(lab.submit(NEVER, 'b1').status, 409)
 
+    def test_who_waits_for_it_keeps_his_place(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            first = lab.submit_ok(NEVER, 'b1')
+            second = lab.submit_ok(NEVER, 'b1', wait='forever')
+            self.assertEqual(lab.get(f'/jobs/{second}')['state'], 'WAITING')
+            self.assertEqual(lab.dut('retire', 'b1').rc, 0)
+            lab.api('POST', f'/jobs/{first}/cancel')
+            lab.await_job(first)
+            lab.await_board('b1', 'RETIRED')
+            lab.kill_daemon()
+            lab.start()
+            lab.await_board('b1', 'RETIRED')
+            self.assertEqual(lab.get(f'/jobs/{second}')['state'], 'WAITING')
+            self.assertEqual(lab.dut('activate', 'b1').rc, 0)
+            lab.await_phase(second, 'running')
+            lab.api('POST', f'/jobs/{second}/cancel')
+            lab.await_job(second)
+
+    def test_it_is_an_event(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            lab.await_board('b1', 'IDLE')
+            with lab.stream('/events') as stream:
+                self.assertEqual(lab.dut('retire', 'b1').rc, 0)
+                stream.read_until(b'"state":"RETIRED"')
+                self.assertEqual(lab.dut('activate', 'b1').rc, 0)
+                stream.read_until(b'"state":"IDLE"')
+
     def test_what_was_acknowledged_outlives_a_kill(self):
         with Lab() as lab:
             lab.sim('b1', BOOT, tags=['own'])

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/support/test.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "base/attr.h"
 #include "base/cleanup.h"
-#include "base/http.h"
+#include "base/http-internal.h"
 #include "tests/support/http-client.h"
 
 /* What clients may take from each other: places, memory and time. */
@@ -314,9 +319,52 @@ static void answers_that_nobody_reads_are_counted(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static struct http_peer peer_of(const char *address)
+{
+	struct sockaddr_storage storage = { .ss_family =
+						    strchr(address, ':') ? AF_INET6 : AF_INET };
+	struct http_peer peer;
+
+	assert_int_equal(inet_pton(storage.ss_family, address,
+				   storage.ss_family == AF_INET
+					   ? (void *)&((struct sockaddr_in *)&storage)->sin_addr
+					   : (void *)&((struct sockaddr_in6 *)&storage)->sin6_addr),
+			 1);
+	http_limits_name_peer(&peer, -1, &storage);
+	assert_string_equal(peer.address, address);
+	assert_int_equal(peer.uid, (uid_t)-1);
+	return peer;
+}
+
+static void limits_count_by_user_and_by_address(void **state)
+{
+	const struct sockaddr_storage local = { .ss_family = AF_UNIX };
+	struct http_peer user, ipv4 = peer_of("192.0.2.1"), ipv6 = peer_of("2001:db8::1");
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	http_limits_name_peer(&user, pair[0], &local);
+	assert_int_equal(user.uid, geteuid());
+	assert_int_equal(user.user, geteuid());
+	assert_string_equal(user.address, "");
+	assert_string_equal(ipv4.user_name, "the client at 192.0.2.1");
+	assert_true(ipv4.user == peer_of("192.0.2.1").user);
+	assert_true(ipv4.user != peer_of("192.0.2.2").user);
+	/* Whoever has a network has all of its addresses. */
+	assert_true(ipv6.user == peer_of("2001:db8::ffff:1").user);
+	assert_true(ipv6.user != peer_of("2001:db8:0:1::1").user);
+	/* Nobody by TCP is taken for a user of the socket. */
+	assert_true(peer_of("0.0.0.0").user > UINT32_MAX);
+	assert_true(peer_of("::1").user > UINT32_MAX);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(limits_count_by_user_and_by_address),
 		TEST(whoever_comes_gets_the_place_of_who_is_idle),
 		TEST(one_user_does_not_get_all_connections),
 		TEST(a_head_that_drips_in_is_cut_off),
