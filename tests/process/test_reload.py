@@ -249,6 +249,23 @@ class Waits(Base):
             self.assertIn(b'all done', lab.api('GET', f'/jobs/{job}/log').body)
             self.assertEqual(lab.dut('results', job).rc, 0)
 
+    def test_one_for_which_a_job_waits(self):
+        script = BOOT + 'at 700ms send "test ok\\r\\nall done\\r\\n"\n'
+        with self.lab('b1', script=script) as lab:
+            lab.start()
+            job = self.run_until_running(lab, 'b1')
+            waiting = lab.submit_ok(WAITS, 'b1', wait='forever')
+            remove(lab, 'b1')
+            self.assertEqual(reload(lab), [('b1', f'waits for job {job}, then it leaves')])
+            self.assertEqual(lab.await_job(job)['status'], 'PASS')
+            await_gone(lab, 'b1')
+            found = lab.get(f'/jobs/{waiting}')
+            self.assertEqual(found['state'], 'WAITING')
+            self.assertIn('not configured any more', found['cause'])
+            lab.sim('b1', script)
+            self.assertEqual(reload(lab), [('b1', 'applied: it is new')])
+            self.assertEqual(lab.await_job(waiting)['status'], 'PASS')
+
     def test_it_comes_back_while_it_leaves(self):
         with self.lab('b1') as lab:
             lab.start()
