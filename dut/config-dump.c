@@ -133,8 +133,6 @@ static int parse(struct config_loader *loader, const char *text, struct error *e
 		return error_oom(err);
 	if (loader->problems->count > 0)
 		return error_set(err, -EBADMSG, "%s", loader->problems->items[0].text);
-	if (loader->config->n_duts != 1)
-		return error_set(err, -EBADMSG, "it is no configuration of a DUT");
 	return 0;
 }
 
@@ -153,7 +151,10 @@ int config_dut_from_json(struct config_dut **ret, const json_t *json, struct err
 	if (!text)
 		return error_set(err, -EBADMSG, "it is no configuration of a DUT");
 	r = parse(&loader, text, err);
-	if (r >= 0)
-		*ret = config_dut_ref(config->duts[0]);
-	return r;
+	if (r < 0)
+		return r;
+	if (!config->duts || config->n_duts != 1)
+		return error_set(err, -EBADMSG, "it is no configuration of a DUT");
+	*ret = config_dut_ref(config->duts[0]);
+	return 0;
 }
