@@ -447,10 +447,10 @@ static const char *describe_time(char text[static HELD_TIME_SIZE], uint64_t sinc
 {
 	time_t now = (time_t)(clock_realtime_us() / 1000000), until = (time_t)(until_us / 1000000);
 	struct tm today, then;
+	char iso[CLOCK_ISO_SIZE];
 
 	if (!until_us || !localtime_r(&now, &today) || !localtime_r(&until, &then)) {
-		(void)strcpy(text, "since ");
-		(void)clock_format_iso(text + strlen(text), since_us);
+		(void)snprintf(text, HELD_TIME_SIZE, "since %s", clock_format_iso(iso, since_us));
 	} else if (today.tm_year == then.tm_year && today.tm_yday == then.tm_yday) {
 		(void)strftime(text, HELD_TIME_SIZE, "until %H:%M", &then);
 	} else {

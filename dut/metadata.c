@@ -59,26 +59,29 @@ static int check_on_disconnect(const json_t *metadata, struct error *err)
 	return 0;
 }
 
+static int read_wait_text(uint64_t *ret_us, const char *text, struct error *err)
+{
+	uint64_t us = UINT64_MAX;
+
+	if (strcmp(text, "forever") != 0 && text_to_duration_us(&us, text, err) < 0)
+		return error_prefix(err, -EINVAL, "wait");
+	*ret_us = us <= MAX_WAIT_S * US_PER_S ? us : UINT64_MAX;
+	return 0;
+}
+
 int metadata_read_wait(uint64_t *ret_us, const json_t *value, struct error *err)
 {
-	const char *text = json_string_value(value);
 	double seconds = json_number_value(value);
 
-	if (text && strcmp(text, "forever") == 0)
-		*ret_us = UINT64_MAX;
-	else if (text && text_to_duration_us(ret_us, text, err) < 0)
-		return error_prefix(err, -EINVAL, "wait");
-	else if (text && *ret_us > MAX_WAIT_S * US_PER_S)
-		*ret_us = UINT64_MAX;
-	else if (json_is_number(value) && seconds >= 0 && seconds <= (double)MAX_WAIT_S)
-		*ret_us = (uint64_t)(seconds * (double)US_PER_S);
-	else if (!text && value && !json_is_null(value) && !json_is_false(value))
+	if (json_is_string(value))
+		return read_wait_text(ret_us, json_string_value(value), err);
+	if (value && !json_is_null(value) && !json_is_false(value) &&
+	    (!json_is_number(value) || seconds < 0 || seconds > (double)MAX_WAIT_S))
 		return error_set(err, -EINVAL,
 				 "wait is neither a duration, nor seconds from 0 to %" PRIu64
 				 ", nor \"forever\"",
 				 MAX_WAIT_S);
-	else if (!text)
-		*ret_us = 0;
+	*ret_us = (uint64_t)(seconds * (double)US_PER_S);
 	return 0;
 }
 
@@ -143,7 +146,7 @@ int metadata_check(const json_t *metadata, struct error *err)
 
 uint64_t metadata_wait(const json_t *metadata)
 {
-	uint64_t wait_us;
+	uint64_t wait_us = 0;
 
 	return metadata_read_wait(&wait_us, json_object_get(metadata, "wait"), NULL) >= 0 ? wait_us
 											  : 0;

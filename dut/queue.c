@@ -234,30 +234,32 @@ static struct queue_target *find_target(const struct queue *queue, const char **
 	return NULL;
 }
 
-/* Finds all targets that share a DUT with this one. */
+static size_t count_near(const struct queue_target *target)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < target->n_duts; i++)
+		LIST_FOREACH(link, &target->wants[i].dut->wants)
+			count++;
+	return count;
+}
+
+/* Finds all targets that share a DUT with this one; false when memory ran out. */
 static bool find_near(struct queue *queue, struct queue_target *target)
 {
-	size_t room = 0;
+	struct queue_target **near = calloc(count_near(target) + 1, sizeof(struct queue_target *));
 
+	if (!near)
+		return false;
 	queue->search++;
+	target->near = near;
 	for (size_t i = 0; i < target->n_duts; i++)
 		LIST_FOREACH(link, &target->wants[i].dut->wants) {
 			struct queue_target *other = CONTAINER_OF(link, struct want, link)->target;
 
-			if (other->seen == queue->search)
-				continue;
+			if (other->seen != queue->search)
+				near[target->n_near++] = other;
 			other->seen = queue->search;
-			if (target->n_near == room) {
-				struct queue_target **near =
-					reallocarray(target->near, room ? 2 * room : 4,
-						     sizeof(struct queue_target *));
-
-				if (!near)
-					return false;
-				target->near = near;
-				room = room ? 2 * room : 4;
-			}
-			target->near[target->n_near++] = other;
 		}
 	return true;
 }

@@ -103,7 +103,7 @@ static void waiting_raises_the_effective_priority_without_end(void **state)
 	assert_int_equal(queue_effective_priority(&claim, 6), -100);
 	assert_int_equal(queue_effective_priority(&claim, 7 + 60 * 1000000 - 1), -100);
 	assert_int_equal(queue_effective_priority(&claim, 7 + 60 * 1000000), -99);
-	assert_int_equal(queue_effective_priority(&claim, 7 + 60 * 1000000 * UINT64_C(10000)),
+	assert_int_equal(queue_effective_priority(&claim, 7 + UINT64_C(60) * 1000000 * 10000),
 			 9900);
 	assert_int_equal(queue_effective_priority(&before_boot, 0), 13);
 }
