@@ -244,7 +244,7 @@ int session_answer(struct session *session, const char *method, char *path, cons
 bool session_ask(struct session *session, const char *method, char *path, const json_t *body,
 		 unsigned timeout_s, json_t **ret, int *ret_exit)
 {
-	struct answer answer;
+	struct answer answer = { 0 };
 
 	*ret_exit = session_answer(session, method, path, body, timeout_s, &answer);
 	if (*ret_exit != 0)

@@ -217,7 +217,7 @@ static bool has_files(struct http_request *request, const struct job *job)
 static void reply_log(struct http_request *request, struct daemon *daemon, struct job *job)
 {
 	const char *text = http_request_query(request, "offset");
-	struct waiter *waiter;
+	struct waiter *waiter = NULL;
 	uint64_t offset = 0;
 	char first[24];
 	struct error err;
@@ -228,7 +228,7 @@ static void reply_log(struct http_request *request, struct daemon *daemon, struc
 	/* Where the log of a job begins is known when the job has a DUT. */
 	if (is_following(request) && job_told_state(job) == JOB_WAITING) {
 		r = waiter_new(&waiter, request, daemon, job, &err);
-		if (r >= 0) {
+		if (r >= 0 && waiter) {
 			waiter->begun = reply_log;
 			http_request_on_gone(request, on_waiter_gone, waiter);
 			return;
