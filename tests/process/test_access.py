@@ -64,9 +64,10 @@ class TcpLab(Lab):
         finally:
             connection.close()
 
-    def tcp_submit(self, text, target, secret=SECRETS['use']):
+    def tcp_submit(self, text, target, secret=SECRETS['use'], **metadata):
         kind, body = form_of([
-            ('metadata', json.dumps({'version': 1, 'target': {'id': target}}).encode()),
+            ('metadata', json.dumps({'version': 1, 'target': {'id': target},
+                                     **metadata}).encode()),
             ('job', text.encode())])
         return self.tcp('POST', '/jobs', body, secret, {'Content-Type': kind})
 

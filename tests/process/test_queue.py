@@ -8,7 +8,7 @@ import signal
 import time
 import unittest
 
-from tests.process import test_kill
+from tests.process import test_access, test_kill
 from tests.support import processes
 from tests.support.harness import Lab, await_true
 
@@ -259,6 +259,28 @@ class Ends(Waiting):
             # That is nothing to who does not have to wait.
             self.assertEqual(lab.await_job(lab.submit_ok(SHORT, 'b2', wait='1h'))['status'],
                              'COMPLETE')
+            self.cancel(lab, held, *jobs)
+
+    def test_one_user_has_half_of_it_and_no_priority(self):
+        with test_access.TcpLab() as lab:
+            lab.listen({'limits': {'waiting_jobs': 3}})
+            lab.sim('b1', BOOT, QUICK)
+            lab.start()
+            held = lab.submit_ok(NEVER, 'b1')
+            refused = lab.tcp_submit(SHORT, 'b1', wait='1h', priority=1)
+            self.assertEqual(refused.status, 403, refused)
+            self.assertIn('a priority above 0 needs the role admin; you are token:useer with the '
+                          'role use', refused.json['error'])
+            jobs = [lab.tcp_submit(SHORT, 'b1', wait='1h', priority=-number).json['id']
+                    for number in range(2)]
+            refused = lab.tcp_submit(SHORT, 'b1', wait='1h')
+            self.assertEqual(refused.status, 429, refused)
+            self.assertEqual(refused.json['error'],
+                             '2 jobs of token:useer wait already, which is the limit for one user, '
+                             'half of limits.waiting_jobs (3)')
+            jobs.append(lab.tcp_submit(SHORT, 'b1', test_access.SECRETS['admin'], wait='1h',
+                                       priority=100).json['id'])
+            self.assertEqual([self.waiting(lab, job)['place'] for job in jobs], [2, 3, 1])
             self.cancel(lab, held, *jobs)
 
     def test_bad_metadata(self):
