@@ -35,13 +35,16 @@ static json_t *text_array(char *const *texts)
 json_t *jobdir_dut_facts(const struct board *board)
 {
 	const struct config_dut *config = board->config;
-	const struct config_console *console = config->n_consoles > 0 ? &config->consoles[0] : NULL;
+	/* Who holds the board runs jobs on it as it is, whatever it is to be later. */
+	const struct config_dut *present = board->present;
+	const struct config_console *console =
+		present->n_consoles > 0 ? &present->consoles[0] : NULL;
 
 	return json_pack("{s:s, s:o, s:o, s:s?, s:s?, s:O?, s:s?, s:s?}", "id", config->id,
 			 "aliases", text_array(config->aliases), "tags",
 			 flags_tags(&board->flags, config->tags), "mac", config->mac, "tty",
 			 console ? console->dut_tty : NULL, "variables", config->variables,
-			 "deploy", config->deploy_driver, "console",
+			 "deploy", present->deploy_driver, "console",
 			 console ? console->name : NULL);
 }
 

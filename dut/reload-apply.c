@@ -376,6 +376,14 @@ void reload_finish(struct daemon *daemon, const json_t *changes)
 	dispatch_later(daemon);
 }
 
+static void tell_settled(struct daemon *daemon, const struct board *board, const char *text)
+{
+	log_board(board->config->id, LOG_NOTICE, "configuration: %s", text);
+	lab_event(daemon, "config", board->config->id, 0,
+		  json_pack("{s:s, s:s, s:s}", "dut", board->config->id, "outcome", "applied",
+			    "text", text));
+}
+
 void reload_settle(struct daemon *daemon)
 {
 	bool any = false;
@@ -390,8 +398,8 @@ void reload_settle(struct daemon *daemon)
 		if (board_renew(board, &err) != 1)
 			continue;
 		any = true;
-		log_board(board->config->id, LOG_NOTICE, "configuration: %s",
-			  leaves ? "it is gone" : "it has its other power or consoles now");
+		tell_settled(daemon, board,
+			     leaves ? "it is gone" : "it has its other power or consoles now");
 		if (leaves)
 			let_go(daemon, board);
 	}

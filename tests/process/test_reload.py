@@ -195,6 +195,25 @@ class Refused(Base):
 
 
 class Waits(Base):
+    def test_the_holders_jobs_get_it_as_it_is(self):
+        with Lab() as lab:
+            script = lab.write('boards/b1/script', ENDS)
+            lab.board('b1', {'power': {'driver': 'sim', 'script': script},
+                             'consoles': {'old': {'driver': 'sim', 'dut_tty': 'ttyS7'}}})
+            lab.start()
+            self.assertEqual(lab.api('POST', '/dut/b1/reservation', {'seconds': 600}).status, 201)
+            lab.board('b1', {'power': {'driver': 'sim', 'script': script},
+                             'consoles': {'new': {'driver': 'sim', 'dut_tty': 'ttyS8'}}})
+            self.assertRegex(reload(lab)[0][1], '^waits: b1 is reserved by .*: consoles$')
+            job = lab.submit_ok(WAITS, 'b1')
+            self.assertEqual(lab.await_job(job)['status'], 'PASS')
+            self.assertEqual(lab.result(job)['console'], 'old')
+            lab.api('DELETE', '/dut/b1/reservation')
+            await_true(lambda: reload(lab) == [], 'the new console')
+            job = lab.submit_ok(WAITS, 'b1')
+            self.assertEqual(lab.await_job(job)['status'], 'PASS')
+            self.assertEqual(lab.result(job)['console'], 'new')
+
     def test_power_waits_for_the_job(self):
         with self.lab('b1') as lab:
             lab.start()
@@ -555,8 +574,11 @@ class Asked(Base):
         with self.lab('b1') as lab:
             lab.start()
             lab.sim('b2', BOOT)
-            lab.daemon.process.send_signal(signal.SIGHUP)
-            await_true(lambda: lab.api('GET', '/dut/b2').status == 200, 'b2')
+            with lab.stream('/events') as events:
+                lab.daemon.process.send_signal(signal.SIGHUP)
+                await_true(lambda: lab.api('GET', '/dut/b2').status == 200, 'b2')
+                told = events.read_until(b'it is new')
+                self.assertIn(b'"type":"config"', told)
             lab.write('etc/duts.d/x.yaml', 'b3: 7\n')
             lab.daemon.process.send_signal(signal.SIGHUP)
             await_true(lambda: 'x.yaml:1:5: ' in lab.log, 'the problem in the log')

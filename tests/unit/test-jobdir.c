@@ -79,6 +79,7 @@ static int set_up(void **state)
 	f->dut.id = name;
 	f->board.daemon = &f->daemon;
 	f->board.config = &f->dut;
+	f->board.present = &f->dut;
 	*state = f;
 	return 0;
 }
