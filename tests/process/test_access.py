@@ -628,6 +628,29 @@ class Ssh(unittest.TestCase):
             # It is who ssh has logged in as that asks.
             self.assertEqual(lab.get('/jobs/1')['owner'], name_of(os.geteuid()))
 
+    def test_runs_from_elsewhere_outlive_dutd(self):
+        script = BOOT + 'at 2500ms send "done\\r\\n"\n'
+        with TcpLab() as lab:
+            lab.sim('b1', script)
+            lab.sim('b2', script)
+            lab.listen().start()
+            runs = []
+            for board, env in (
+                    ('b1', {'DUT_HOST': f'http://127.0.0.1:{lab.port}',
+                            'DUT_TOKEN': SECRETS['use']}),
+                    ('b2', {'DUT_HOST': 'ssh://gateway', 'PATH': self.ssh(lab)})):
+                job = lab.write(f'{board}.yml', f'target: {{id: {board}}}\nconsole_patterns: '
+                                '{session_end: done, job_success: done}\n')
+                runs.append(lab.spawn_dut('run', job, env={'DUT_SOCKET': '', **env}))
+            for run in runs:
+                self.assertIn(b'Linux', run.stdout.read(5))
+            lab.daemon.kill()
+            lab.start()
+            for run in runs:
+                out, err = run.communicate(timeout=PATIENCE)
+                self.assertEqual(run.returncode, 0, err)
+                self.assertEqual(out.count(b'done'), 1)
+
     def test_a_port(self):
         with Lab() as lab:
             lab.start()
