@@ -22,13 +22,14 @@ from tests.bench.figure_daemon import Adopt, Waiting
 from tests.bench.figure_http import Http
 from tests.bench.figure_memory import Duts, Idle, Upload
 from tests.bench.figure_pattern import Pattern
+from tests.bench.figure_records import Ended, Records
 from tests.bench.figure_start import Many, Start
 from tests.bench.figure_view import Boards, Latency
 from tests.bench.measure import LeftOut
 from tests.support import harness
 
 FIGURES = [Start, Many, Http, Flood, Paced, Pattern, Latency, Boards, Bucket, Idle, Duts,
-           Upload, Adopt, Waiting]
+           Upload, Adopt, Waiting, Ended, Records]
 
 
 class Bench:
