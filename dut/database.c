@@ -133,7 +133,7 @@ static int step_through(struct database *database, sqlite3_stmt *statement, data
 int database_run(struct database *database, struct error *err, const char *sql, const char *types,
 		 ...)
 {
-	sqlite3_stmt *statement;
+	sqlite3_stmt *statement = NULL;
 	va_list args;
 	int r = prepare(database, &statement, sql, err);
 
@@ -150,7 +150,7 @@ int database_run(struct database *database, struct error *err, const char *sql, 
 int database_query(struct database *database, database_row_fn each, void *data, struct error *err,
 		   const char *sql, const char *types, ...)
 {
-	sqlite3_stmt *statement;
+	sqlite3_stmt *statement = NULL;
 	va_list args;
 	int r = prepare(database, &statement, sql, err);
 

@@ -100,6 +100,7 @@ static int remove_leftovers(void *data, struct error *err)
 	if (!dir) {
 		r = error_errno(err, "the folder of the jobs");
 		(void)close_fd(fd);
+		return r;
 	}
 	while (r >= 0 && (entry = readdir(dir))) {
 		if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 ||

@@ -160,21 +160,23 @@ static int move_aside(const struct records *records, char **ret, struct error *e
 int records_make_anew(struct records *records, const char *why, struct error *err)
 {
 	free_ char *broken = NULL;
+	struct error reason; /* why may be err's text */
 	unsigned count = 0;
 	int r;
 
+	(void)error_set(&reason, 0, "%s", why);
 	records->database = database_close(records->database);
 	r = move_aside(records, &broken, err);
-	if (r >= 0)
+	if (r >= 0 && broken)
 		r = database_open(&records->database, records->path, err);
 	if (r >= 0)
 		r = schema_migrate(records->database, err);
 	if (r >= 0)
 		r = import(records, &count, err);
-	if (r < 0) {
+	if (r < 0 || !broken) {
 		records->database = database_close(records->database);
 		(void)snprintf(records->notice, sizeof(records->notice),
-			       "dutd.db cannot be used (%s), nor made anew: %s", why,
+			       "dutd.db cannot be used (%s), nor made anew: %s", reason.text,
 			       err ? err->text : strerror(-r));
 		return r;
 	}
@@ -183,7 +185,7 @@ int records_make_anew(struct records *records, const char *why, struct error *er
 		records->notice, sizeof(records->notice),
 		"dutd.db cannot be used (%s): it is %s now, and a new one has the records of "
 		"%u jobs, from their files",
-		why, strrchr(broken, '/') + 1, count);
+		reason.text, strrchr(broken, '/') + 1, count);
 	return 0;
 }
 
