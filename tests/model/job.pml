@@ -56,13 +56,13 @@
 #define DEAD_WHEN_UNLOCKED 1 /* mirrors: lease_kill (0: declared dead is as good as dead) */
 #endif
 #ifndef RESERVED_WAITS
-#define RESERVED_WAITS 1 /* mirrors: board_start_job (0: any job gets a board that is idle) */
+#define RESERVED_WAITS 1 /* mirrors: board_is_idle_for (0: any job gets an idle board) */
 #endif
 #ifndef RESERVATION_IS_COMMITTED
-#define RESERVATION_IS_COMMITTED 1 /* (0: acknowledged from memory) */
+#define RESERVATION_IS_COMMITTED 1 /* mirrors: reservation_take (0: acknowledged from memory) */
 #endif
 #ifndef LEAVING_STAYS
-#define LEAVING_STAYS 1 /* (0: a reload drops a board in use and opens what replaces it) */
+#define LEAVING_STAYS 1 /* mirrors: board_renew (0: a reload drops a board in use) */
 #endif
 
 /* ---- how much happens ---- */
@@ -417,8 +417,8 @@ end_loop:	do
 		:: atomic { NO_EXECUTOR && NONE_STARTED && !owed && !(readers & DUTD(d)) ->
 			READS(DUTD(d)) }
 
-		/* A reservation: it is committed, then acknowledged; its holder switches; its end owes
-		 * an `off`, in one commit. */
+		/* mirrors: reservation_take, reservation_end: it is committed, then acknowledged;
+		 * its holder switches; its end owes an `off`, in one commit. */
 		:: atomic {
 			n_reservations < RESERVATIONS && NO_EXECUTOR && NONE_STARTED && !owed ->
 				n_reservations++;
@@ -442,7 +442,7 @@ end_loop:	do
 		:: atomic { reserved && !reservation_acknowledged && !reserved_here ->
 			reserved = 0; owed = OFF_IS_OWED }
 
-		/* A reload that changes the board: what it was is let go, then the new one is opened.
+		/* mirrors: board_renew. What the board was is let go, then the new one is opened.
 		 * Without the rule a new name brings a new lock. */
 		:: atomic {
 			n_reloads < RELOADS &&
