@@ -22,7 +22,7 @@ struct records {
 
 	/* Whoever has the batch: */
 	struct database *database; /* NULL when it could not be opened */
-	char notice[512];	   /* to be said by the loop */
+	char notice[1024];	   /* to be said by the loop */
 };
 
 /* Opens what is there; makes it anew when that is damaged, or not there though there are jobs. */
