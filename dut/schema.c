@@ -65,12 +65,12 @@ static int read_version(const struct database_row *row, void *data, struct error
 	return 0;
 }
 
-static int take_step(struct database *database, int64_t version, struct error *err)
+static int take_step(struct database *database, const char *sql, int64_t version, struct error *err)
 {
 	int r = database_begin(database, err);
 
 	if (r >= 0)
-		r = database_execute(database, steps[version - 1], err);
+		r = database_execute(database, sql, err);
 	if (r >= 0)
 		r = database_run(database, err,
 				 "INSERT INTO schema (version, time_us, dutd) VALUES (?, ?, ?)",
@@ -86,7 +86,13 @@ static int take_step(struct database *database, int64_t version, struct error *e
 
 int schema_migrate(struct database *database, struct error *err)
 {
-	const int64_t newest = (int64_t)ARRAY_SIZE(steps);
+	return schema_apply(database, steps, ARRAY_SIZE(steps), err);
+}
+
+int schema_apply(struct database *database, const char *const *list, size_t count,
+		 struct error *err)
+{
+	const int64_t newest = (int64_t)count;
 	int64_t version = 0;
 	bool is_new;
 	int r;
@@ -110,7 +116,9 @@ int schema_migrate(struct database *database, struct error *err)
 				 ": it was made by a newer dutd",
 				 version, newest);
 	is_new = version == 0;
-	while (version < newest && r >= 0)
-		r = take_step(database, ++version, err);
+	while (version < newest && r >= 0) {
+		r = take_step(database, list[version], version + 1, err);
+		version++;
+	}
 	return r < 0 ? r : is_new;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <stddef.h>
+
 #include "base/error.h"
 #include "dut/database.h"
 
@@ -11,3 +13,7 @@
  * Errors: -ENOTSUP for the database of a newer dutd, which is left as it is.
  */
 int schema_migrate(struct database *database, struct error *err);
+
+/* The same with other steps: the first leads to version 1. */
+int schema_apply(struct database *database, const char *const *list, size_t count,
+		 struct error *err);
