@@ -145,8 +145,9 @@ static bool is_repeat(struct reservation_call *call)
 		const struct reservation *reservation =
 			CONTAINER_OF(link, struct board, link)->reservation;
 
-		if (!is_his(call, reservation) || !call->wanted.id ||
-		    strcmp(call->wanted.id, reservation->id) != 0)
+		if (!call->wanted.id || !reservation || reservation->stage != RESERVATION_HELD ||
+		    strcmp(call->wanted.id, reservation->id) != 0 ||
+		    !reservation_is_of(reservation, call->wanted.owner, call->wanted.owner_uid))
 			continue;
 		http_reply_json(call->request, 201, reservation_to_json(reservation));
 		call_free(call);
