@@ -251,6 +251,32 @@ class TokensFile(unittest.TestCase):
             self.await_log(lab, 'were read again: 0')
             self.assertEqual(lab.tcp('GET', '/status', secret='more-secret').status, 401)
 
+    def test_another_file_holds_after_a_reload(self):
+        with TcpLab() as lab:
+            lab.listen().start()
+            other = lab.write('etc/other', line_of('new', 'admin', 'new-secret'))
+            lab.configure({'api': {'listen': [f'127.0.0.1:{lab.port}'], 'tokens_file': other,
+                                   'host_names': ['gateway']}})
+            self.assertEqual(lab.dut('reload').rc, 0)
+            self.assertEqual(lab.tcp('GET', '/status').status, 401)
+            answer = lab.tcp('GET', '/status', secret='new-secret', headers={'Host': 'gateway'})
+            self.assertEqual(answer.status, 200)
+            # It is the new one that is watched.
+            with open(other, 'a', encoding='utf-8') as file:
+                file.write(line_of('more', 'view', 'more-secret'))
+            self.await_log(lab, f'{other} were read again: 2')
+            self.assertEqual(lab.tcp('GET', '/status', secret='more-secret').status, 200)
+            # A faulty one is refused with all the rest.
+            lab.write('etc/other', 'x\n')
+            ran = lab.dut('reload')
+            self.assertEqual(ran.rc, 65)
+            self.assertIn(f'{other}:1:1: a line is NAME ROLE SHA256', ran.err)
+            self.assertEqual(lab.tcp('GET', '/status', secret='more-secret').status, 200)
+            # Without one nobody comes, though it listens until the next start.
+            lab.configure({})
+            self.assertEqual(lab.dut('reload').rc, 0)
+            self.assertEqual(lab.tcp('GET', '/status', secret='more-secret').status, 401)
+
     def test_its_faults_are_found_by_check_and_end_the_start(self):
         with TcpLab() as lab:
             lab.listen()

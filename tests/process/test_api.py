@@ -103,7 +103,8 @@ class Answers(unittest.TestCase):
             self.assertEqual(lab.get('/duts'), {'duts': {'b1': dut}})
             self.assertEqual(set(dut), {
                 'id', 'state', 'ready_for_service', 'is_retired', 'tags', 'description', 'power',
-                'consoles', 'job', 'retired', 'comment', 'manual_tags'})
+                'consoles', 'job', 'holder', 'reservation', 'leaving', 'retired', 'comment',
+                'manual_tags'})
             answer = lab.submit(JOB, 'b1')
             self.assertEqual(answer.json, {
                 'version': 1, 'id': '1', 'dut': 'b1', 'state': 'RUNNING', 'place': None,
@@ -111,7 +112,8 @@ class Answers(unittest.TestCase):
             self.assertEqual(set(lab.get('/jobs/1')), {
                 'id', 'name', 'dut', 'owner', 'state', 'phase', 'attempt', 'status', 'reason',
                 'verdict', 'message', 'console_base', 'submitted', 'started', 'ended', 'cancel',
-                'on_disconnect'})
+                'on_disconnect', 'priority', 'effective_priority', 'wait', 'target', 'place',
+                'cause', 'expected_end', 'pruned'})
             self.assertEqual(set(lab.get('/dut/b1')) - set(dut), {'executor'})
             for path, socket_path in (('/jobs/1/events', None),
                                       ('/events', lab.executor_socket('b1'))):
