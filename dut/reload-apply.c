@@ -132,8 +132,8 @@ static void use_settings(struct daemon *daemon)
 /* What the new configuration means for one of them. */
 struct change {
 	struct board *board;
-	json_t *keys; /* NULL: it leaves */
-	bool comes_back;
+	json_t *keys; /* that have other values */
+	bool leaves, comes_back;
 };
 
 static void configure_board(struct daemon *daemon, struct board *board, struct change *change)
@@ -143,6 +143,7 @@ static void configure_board(struct daemon *daemon, struct board *board, struct c
 	if (dut && strcmp(dut->id, board->config->id) != 0)
 		dut = NULL; /* its name is another one's alias now */
 	change->board = board;
+	change->leaves = !dut;
 	change->comes_back = dut && board->renewal.leaving;
 	if (dut)
 		change->keys = config_changed_keys(board->config, dut);
@@ -233,7 +234,7 @@ static void renew_board(struct daemon *daemon, json_t *changes, const struct cha
 	struct error err;
 	int r = board_renew(change->board, &err);
 
-	if (!change->keys) {
+	if (change->leaves) {
 		report_leaving(daemon, changes, change->board, r, &err);
 		return;
 	}
@@ -256,25 +257,22 @@ static size_t count_boards(const struct daemon *daemon)
 	return n;
 }
 
-static int change_boards(struct daemon *daemon, json_t *changes)
+/* list has room for all boards. */
+static void change_boards(struct daemon *daemon, json_t *changes, struct change *list)
 {
-	size_t n = 0, room = count_boards(daemon);
-	free_ struct change *list = calloc(room + 1, sizeof(*list));
+	size_t n = 0;
 
-	if (!list)
-		return -ENOMEM;
 	daemon->n_leaving = 0;
 	LIST_FOREACH(link, &daemon->boards)
 		configure_board(daemon, CONTAINER_OF(link, struct board, link), &list[n++]);
 	for (size_t i = 0; i < n; i++)
-		if (!list[i].keys)
+		if (list[i].leaves)
 			renew_board(daemon, changes, &list[i]);
 	for (size_t i = 0; i < n; i++) {
-		if (list[i].keys)
+		if (!list[i].leaves)
 			renew_board(daemon, changes, &list[i]);
 		json_decref(list[i].keys);
 	}
-	return 0;
 }
 
 /* ---- new ones ---- */
@@ -339,14 +337,20 @@ static void find_consoles(struct daemon *daemon)
 
 json_t *reload_apply(struct daemon *daemon, struct config *config, const struct yaml_node *at_start)
 {
+	free_ struct change *list = calloc(count_boards(daemon) + 1, sizeof(*list));
 	struct config *old = daemon->config;
 	json_t *changes = json_array();
 
+	if (!list || !changes) {
+		json_decref(changes);
+		(void)config_free(config);
+		return NULL;
+	}
 	report_settings(daemon, changes, config, at_start);
 	daemon->config = config;
 	use_settings(daemon);
 	token_watch_renew(daemon);
-	(void)change_boards(daemon, changes);
+	change_boards(daemon, changes, list);
 	sort_boards(daemon);
 	(void)config_free(old);
 	dispatch_later(daemon);

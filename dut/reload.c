@@ -257,8 +257,11 @@ static void on_read(int r, const struct error *err, void *data)
 		reload->changes = reload_apply(daemon, take_ptr(reading->config),
 					       yaml_root(reload->at_start));
 		reload->next = 0;
-		open_later(reload);
-		return;
+		if (reload->changes) {
+			open_later(reload);
+			return;
+		}
+		refuse_callers(reload, 500, NULL, "out of memory");
 	}
 	end_round(reload);
 }

@@ -41,7 +41,7 @@ void api_reload(struct http_request *request, void *data);
 /*
  * Makes a configuration (taken over) the daemon's, without the DUTs that are new. Returns an array
  * with an object for each change: {dut or setting, keys, outcome, job, text}. at_start: the
- * settings that dutd was started with.
+ * settings that dutd was started with. NULL when memory ran out; nothing has changed then.
  */
 json_t *reload_apply(struct daemon *daemon, struct config *config,
 		     const struct yaml_node *at_start);
