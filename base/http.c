@@ -23,6 +23,8 @@
 
 enum {
 	MAX_ACCEPTS = 16,	   /* a turn of the loop */
+	CONNECTION_MEMORY = 16384, /* bytes: the longest head, and a piece of a body or an answer;
+				      MHD clears all of it for each request */
 	ACCEPT_RETRY_US = 100000,  /* after a lack of fds or memory */
 	TIMER_TOLERANCE_US = 2000, /* a timer that is as near as this stays */
 };
@@ -432,7 +434,7 @@ static int start_mhd(struct http_server *server, struct error *err)
 		on_connection, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, server, MHD_OPTION_CONNECTION_LIMIT,
 		http_limits_capacity(config), MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
-		MHD_OPTION_END);
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_END);
 	if (!server->mhd)
 		return error_set(err, -EIO, "cannot start the HTTP server");
 	return 0;
