@@ -39,11 +39,13 @@ static bool identify_user(const struct daemon *daemon, uid_t uid, struct access_
 static bool identify(const struct daemon *daemon, const struct http_request *request,
 		     struct access_identity *ret)
 {
+	const struct http_peer *peer = http_request_peer(request);
 	const struct access_identity *by_tcp = http_request_context(request);
 
-	if (!by_tcp)
-		return identify_user(daemon, http_request_peer(request)->uid, ret);
-	*ret = *by_tcp;
+	if (!*peer->address)
+		return identify_user(daemon, peer->uid, ret);
+	/* Without one it was refused at its head. */
+	*ret = by_tcp ? *by_tcp : (struct access_identity){ .uid = ACCESS_NO_UID };
 	return true;
 }
 
@@ -103,6 +105,12 @@ static enum access_role needed_role(const struct http_request *request)
 	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ? ACCESS_VIEW : ACCESS_USE;
 }
 
+/* What everybody may who can open the unix socket: most requests, and the cheap ones. */
+static bool is_for_all_users(const struct http_request *request)
+{
+	return !*http_request_peer(request)->address && needed_role(request) <= ACCESS_USE;
+}
+
 static bool may_have_route(struct http_request *request, const struct access_identity *who)
 {
 	return access_need(request, who, needed_role(request), "%s %.200s",
@@ -122,7 +130,7 @@ void access_on_route(struct http_request *request, void *data)
 	struct access_identity who;
 
 	/* Who has no name yet may turn out to be one of api.admins: see access_on_request(). */
-	if (identify(data, request, &who))
+	if (!is_for_all_users(request) && identify(data, request, &who))
 		(void)may_have_route(request, &who);
 }
 
@@ -137,9 +145,12 @@ static void go_on(struct http_request *request, http_handler_fn handle, struct d
 {
 	struct access_identity who;
 
-	access_identify(daemon, request, &who);
-	if (may_have_route(request, &who))
-		handle(request, daemon);
+	if (!is_for_all_users(request)) {
+		access_identify(daemon, request, &who);
+		if (!may_have_route(request, &who))
+			return;
+	}
+	handle(request, daemon);
 }
 
 static void on_unnamed_gone(void *data)
