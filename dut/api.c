@@ -28,7 +28,7 @@ enum {
 	IDLE_TIMEOUT_S = 30,
 	FDS_OF_CLIENT = 2, /* a socket, and the file that it reads */
 	FDS_OF_DUT = 32,
-	FDS_OF_OURS = 128,
+	FDS_OF_OURS = 320, /* with those of a batch of records */
 };
 
 unsigned api_status(int r)

@@ -22,6 +22,8 @@
 
 static const uint64_t SAVE_RETRY_US = 1000000;
 
+enum { SAVES_AT_ONCE = 64 };
+
 /* ---- the start ---- */
 
 void daemon_add_job(struct daemon *daemon, struct job *job)
@@ -112,16 +114,20 @@ static void save_later(struct daemon *daemon, struct job *job, const char *text)
 static int on_save_timer(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct daemon *daemon = data;
+	unsigned count = 0;
 
 	(void)source;
 	(void)usec;
 	LIST_FOREACH(link, &daemon->jobs) {
 		struct job *job = CONTAINER_OF(link, struct job, link);
 
-		if (job->unsaved)
+		/* What is under way tells how it went. */
+		if (job->unsaved && job->commits == 0 && ++count <= SAVES_AT_ONCE)
 			daemon_note(daemon, job);
 		jobuser_release(daemon, job);
 	}
+	if (count > SAVES_AT_ONCE)
+		daemon_save_later(daemon);
 	return 0;
 }
 
