@@ -484,6 +484,26 @@ class Leaves(unittest.TestCase):
                 lab.await_board('b1', 'IDLE')
             self.assertEqual({job['reason'] for job in lab.get('/jobs')['jobs']}, {'cancelled'})
 
+    def test_a_signal_while_dutd_is_away_cancels_when_it_is_back(self):
+        with Lab() as lab:
+            lab.sim('b1', BOOT)
+            lab.start()
+            process = self.start_job(lab)
+            lab.kill_daemon()
+            self.assertIn(b'job 1 on b1', process.stderr.readline())
+            self.assertIn(b'trying again for 600 s', self.line_with(process, b'trying again'))
+            process.send_signal(signal.SIGTERM)
+            lab.start()
+            _, err = process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, 7, err)
+            self.assertEqual(lab.get('/jobs/1')['cancel']['why'], 'dut run got SIGTERM')
+
+    def line_with(self, process, text):
+        for line in process.stderr:
+            if text in line:
+                return line
+        raise AssertionError(f'{text!r} was not said')
+
     def test_one_that_is_killed_is_missed(self):
         with Lab() as lab:
             lab.configure({'timeouts': {'client': '500ms'}})
