@@ -225,6 +225,28 @@ class Full(unittest.TestCase):
             self.assertEqual([job['state'] for job in lab.get('/jobs')['jobs']],
                              ['ENDED'] * len(lab.get('/jobs')['jobs']))
 
+    def test_a_dut_is_retired_all_the_same(self):
+        """Its flags are a record, and have the reserve; what was refused has not happened."""
+        with SmallLab() as lab:
+            lab.configure(NO_FLOOR)
+            lab.sim('b1', BOOT)
+            lab.start()
+            lab.await_board('b1', 'IDLE')
+            lab.fill()
+            self.assertEqual(lab.api('PATCH', '/dut/b1', {'is_retired': True}).status, 200)
+            os.truncate(os.path.join(lab.state, 'reserve'), 0)
+            lab.fill()
+            refused = lab.api('PATCH', '/dut/b1', {'is_retired': False})
+            self.assertEqual(refused.status, 507, refused)
+            self.assertIn('b1: the change is not on disk', refused.json['error'])
+            self.assertEqual(lab.board_state('b1')['state'], 'RETIRED')
+            lab.kill_daemon()
+            lab.make_room()
+            lab.start()
+            self.assertEqual(lab.board_state('b1')['state'], 'RETIRED')
+            self.assertEqual(lab.api('PATCH', '/dut/b1', {'is_retired': False}).status, 200)
+            lab.await_board('b1', 'IDLE')
+
     def test_while_a_job_runs(self):
         """Log, index and events cannot grow; the end can, and is on disk when there is room."""
         with SmallLab() as lab:

@@ -189,6 +189,33 @@ static int insert_audit(struct database *database, void *data, struct error *err
 			    piece->name == 'x' ? NULL : text);
 }
 
+static int insert_late_audit(struct database *database, void *data, struct error *err)
+{
+	(void)data;
+	return database_run(database, err,
+			    "INSERT INTO audit (id, time_us, who, action) VALUES (?, 1, 'x', 'y')",
+			    "u", (uint64_t)RECORDS_AUDIT_KEPT + 1);
+}
+
+static void audit_keeps_so_many_and_no_more(void **state)
+{
+	struct fixture *f = *state;
+	const struct records_work late = {
+		.write = insert_late_audit,
+		.done = on_done,
+		.data = f,
+	};
+
+	add_audit(f, "first", "b1", "reserve");
+	add_audit(f, "second", "b1", "reserve");
+	assert_int_equal(records_run(f->records, &late, NULL), 0);
+	add_audit(f, "last", "b1", "release");
+	await(f, 4);
+	assert_int_equal(records_audit_list(f->records, NULL, UINT64_MAX, 10, on_list, f, NULL), 0);
+	await(f, 5);
+	assert_int_equal(json_array_size(f->array), 2);
+}
+
 static int write_file(struct filebatch *files, void *data, struct error *err)
 {
 	const struct piece *piece = data;
@@ -401,6 +428,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(audit_is_listed_youngest_first_and_by_dut, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(audit_keeps_so_many_and_no_more, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_question_that_is_open_at_the_end_is_answered,
 						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_was_asked_for_is_written_when_dutd_leaves,
