@@ -201,6 +201,17 @@ const char *text_format_size(char *buffer, size_t size, uint64_t bytes)
 	return buffer;
 }
 
+const char *text_format_ordinal(char *buffer, size_t size, uint64_t number)
+{
+	static const char *const endings[] = { "th", "st", "nd", "rd" };
+	unsigned last = (unsigned)(number % 10);
+	bool teens = number / 10 % 10 == 1;
+
+	(void)snprintf(buffer, size, "%" PRIu64 "%s", number,
+		       endings[teens || last > 3 ? 0 : last]);
+	return buffer;
+}
+
 const char *text_format_duration(char *buffer, size_t size, uint64_t duration_us)
 {
 	static const char letters[] = "dhms";

@@ -32,6 +32,9 @@ const char *text_format_size(char *buffer, size_t size, uint64_t bytes);
 /* Writes a duration as a person would say it: "250ms", "30s", "10m", "1h 30m". Returns buffer. */
 const char *text_format_duration(char *buffer, size_t size, uint64_t duration_us);
 
+/* Writes a place: "1st", "2nd", "11th". Returns buffer. */
+const char *text_format_ordinal(char *buffer, size_t size, uint64_t number);
+
 /* Whether this is a name of ours: [A-Za-z][A-Za-z0-9_.-]{0,62}. */
 bool text_is_name(const char *text);
 

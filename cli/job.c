@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdio.h>
 
+#include "base/text.h"
 #include "cli/options.h"
-#include "cli/place.h"
 #include "cli/session.h"
 #include "cli/verbs.h"
 #include "cli/view.h"
@@ -28,10 +28,10 @@ static void show_place(const json_t *job)
 	json_int_t place = json_integer_value(json_object_get(job, "place"));
 	json_int_t priority = json_integer_value(json_object_get(job, "priority"));
 	const json_t *effective = json_object_get(job, "effective_priority");
-	char ordinal[PLACE_SIZE];
+	char ordinal[VIEW_ID_SIZE];
 
 	if (place > 0)
-		view_field("place", place_ordinal(ordinal, place));
+		view_field("place", text_format_ordinal(ordinal, sizeof(ordinal), (uint64_t)place));
 	if (json_is_integer(effective))
 		(void)printf("  %-12s %" JSON_INTEGER_FORMAT ", by waiting %" JSON_INTEGER_FORMAT
 			     "\n",

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/text.h"
 #include "cli/view.h"
 
 /* The daemon answers when the place is another one, and after this time at the latest: something
@@ -29,27 +29,16 @@ struct place {
 	bool news; /* in the last answer */
 };
 
-const char *place_ordinal(char text[static PLACE_SIZE], json_int_t number)
-{
-	static const char *const endings[] = { "th", "st", "nd", "rd" };
-	json_int_t last = number % 10;
-	bool teens = number / 10 % 10 == 1;
-
-	(void)snprintf(text, PLACE_SIZE, "%" JSON_INTEGER_FORMAT "%s", number,
-		       endings[teens || last < 1 || last > 3 ? 0 : last]);
-	return text;
-}
-
 /* What is to be told of a job that waits; the caller frees it. */
 static char *describe(const json_t *job)
 {
 	const char *cause = view_text(job, "cause");
 	json_int_t number = json_integer_value(json_object_get(job, "place"));
-	char ordinal[PLACE_SIZE];
+	char ordinal[VIEW_ID_SIZE];
 	char *text;
 
 	if (asprintf(&text, "waits: %s; you are %s", cause ? cause : "its DUT is busy",
-		     place_ordinal(ordinal, number)) < 0)
+		     text_format_ordinal(ordinal, sizeof(ordinal), (uint64_t)number)) < 0)
 		return NULL;
 	return text;
 }
@@ -106,7 +95,7 @@ static int ask(struct place *place, struct error *err)
 		.on_done = on_done,
 		.data = place,
 	};
-	char known[PLACE_SIZE];
+	char known[VIEW_ID_SIZE];
 
 	(void)snprintf(known, sizeof(known), "%" JSON_INTEGER_FORMAT, place->known);
 	path = place->known > 0 ? client_path("/jobs/%s?wait=" ASK_S "&place=%s", place->id, known)

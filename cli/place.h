@@ -22,7 +22,3 @@ int place_new(struct place **ret, struct session *session, const char *id, place
 	      void *data, struct error *err);
 struct place *place_free(struct place *place);
 CLEANUP_DEFINE(struct place *, place_free)
-
-/* "2nd" */
-enum { PLACE_SIZE = 24 };
-const char *place_ordinal(char text[static PLACE_SIZE], json_int_t number);

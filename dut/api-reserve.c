@@ -177,29 +177,18 @@ static bool is_more(struct reservation_call *call, const struct board *board)
 
 /* ---- waiting ---- */
 
-static const char *ordinal_ending(unsigned number)
-{
-	static const char *const endings[] = { "th", "st", "nd", "rd" };
-	unsigned last = number % 10;
-	bool teens = number / 10 % 10 == 1;
-
-	return endings[teens || last > 3 ? 0 : last];
-}
-
 /* The claim is in the queue, so that its place is known. */
 static void refuse_busy(struct reservation_call *call)
 {
 	const struct daemon *daemon = call->daemon;
 	const struct board *board = dispatch_awaited(daemon, &call->claim);
-	unsigned place = queue_place(daemon->queue, &call->claim);
-	char cause[DISPATCH_CAUSE_SIZE], text[DISPATCH_CAUSE_SIZE + 40];
+	char text[DISPATCH_REFUSAL_SIZE];
 	json_t *extra = json_pack(
-		"{s:s?, s:o, s:i, s:b}", "dut", board ? board->config->id : NULL, "reservation",
+		"{s:o, s:b}", "reservation",
 		board && board->reservation ? reservation_to_json(board->reservation) : json_null(),
-		"place", (int)place, "waited", call->wait_us > 0);
+		"waited", call->wait_us > 0);
 
-	dispatch_cause(daemon, &call->claim, cause, NULL);
-	(void)snprintf(text, sizeof(text), "%s; you are %u%s", cause, place, ordinal_ending(place));
+	dispatch_refuse(daemon, &call->claim, text, extra);
 	http_reply_error_json(call->request, 409, extra, text);
 	call_free(call);
 }

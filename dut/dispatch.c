@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "dut/api.h"
 #include "dut/board.h"
 #include "dut/daemon-internal.h"
@@ -180,6 +181,21 @@ void dispatch_cause(const struct daemon *daemon, const struct claim *claim,
 	else
 		(void)snprintf(text, DISPATCH_CAUSE_SIZE,
 			       "none of the %zu DUTs that fit is configured any more", count);
+}
+
+void dispatch_refuse(const struct daemon *daemon, const struct claim *claim,
+		     char text[static DISPATCH_REFUSAL_SIZE], json_t *extra)
+{
+	const struct board *board = dispatch_awaited(daemon, claim);
+	unsigned place = queue_place(daemon->queue, claim);
+	char cause[DISPATCH_CAUSE_SIZE], ordinal[24];
+
+	dispatch_cause(daemon, claim, cause, NULL);
+	(void)snprintf(text, DISPATCH_REFUSAL_SIZE, "%s; you are %s", cause,
+		       text_format_ordinal(ordinal, sizeof(ordinal), place));
+	(void)json_object_set_new(extra, "dut",
+				  board ? json_string(board->config->id) : json_null());
+	(void)json_object_set_new(extra, "place", json_integer(place));
 }
 
 /* ---- all of it ---- */

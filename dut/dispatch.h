@@ -33,7 +33,7 @@ struct board *dispatch_find_board(const struct daemon *daemon, const struct clai
  * of them is configured any more. */
 struct board *dispatch_awaited(const struct daemon *daemon, const struct claim *claim);
 
-enum { DISPATCH_CAUSE_SIZE = 768 };
+enum { DISPATCH_CAUSE_SIZE = 768, DISPATCH_REFUSAL_SIZE = DISPATCH_CAUSE_SIZE + 40 };
 
 /*
  * What a claim waits for, in words that begin with the DUT ("bbb-1 is held by alice (job 17,
@@ -42,3 +42,8 @@ enum { DISPATCH_CAUSE_SIZE = 768 };
  */
 void dispatch_cause(const struct daemon *daemon, const struct claim *claim,
 		    char text[static DISPATCH_CAUSE_SIZE], uint64_t *ret_until_us);
+
+/* Why a claim that may not wait any longer is refused: its cause and the place that it has, as text
+ * for people, and as members "dut" and "place" of extra. */
+void dispatch_refuse(const struct daemon *daemon, const struct claim *claim,
+		     char text[static DISPATCH_REFUSAL_SIZE], json_t *extra);

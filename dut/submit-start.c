@@ -69,29 +69,16 @@ static void accept(struct submission *submission)
 	submission_free(submission);
 }
 
-static const char *ordinal(char text[static 16], unsigned number)
-{
-	static const char *const endings[] = { "th", "st", "nd", "rd" };
-	unsigned last = number % 10;
-	bool teens = number / 10 % 10 == 1;
-
-	(void)snprintf(text, 16, "%u%s", number, endings[teens || last > 3 ? 0 : last]);
-	return text;
-}
-
 /* The claim is in the queue, so that its place is known. */
 static void refuse_busy(struct submission *submission)
 {
-	struct daemon *daemon = submission->daemon;
+	const struct daemon *daemon = submission->daemon;
 	const struct board *board = dispatch_awaited(daemon, &submission->claim);
-	unsigned place = queue_place(daemon->queue, &submission->claim);
-	char cause[DISPATCH_CAUSE_SIZE], text[DISPATCH_CAUSE_SIZE + 40], number[16];
-	json_t *extra = json_pack(
-		"{s:s?, s:o, s:i}", "dut", board ? board->config->id : NULL, "job",
-		board && board->job ? job_to_json(board->job) : json_null(), "place", (int)place);
+	char text[DISPATCH_REFUSAL_SIZE];
+	json_t *extra = json_pack("{s:o}", "job",
+				  board && board->job ? job_to_json(board->job) : json_null());
 
-	dispatch_cause(daemon, &submission->claim, cause, NULL);
-	(void)snprintf(text, sizeof(text), "%s; you are %s", cause, ordinal(number, place));
+	dispatch_refuse(daemon, &submission->claim, text, extra);
 	submission_refuse(submission, 409, extra, text);
 }
 

@@ -137,6 +137,25 @@ static void durations_are_written_as_a_person_says_them(void **state)
 				    cases[i].text);
 }
 
+static void a_place_is_said_as_people_do(void **state)
+{
+	static const struct {
+		uint64_t number;
+		const char *text;
+	} cases[] = {
+		{ 0, "0th" },	  { 1, "1st" },	    { 2, "2nd" },	{ 3, "3rd" },
+		{ 4, "4th" },	  { 10, "10th" },   { 11, "11th" },	{ 12, "12th" },
+		{ 13, "13th" },	  { 21, "21st" },   { 22, "22nd" },	{ 99, "99th" },
+		{ 101, "101st" }, { 111, "111th" }, { 1013, "1013th" },
+	};
+	char buffer[24];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_string_equal(text_format_ordinal(buffer, sizeof(buffer), cases[i].number),
+				    cases[i].text);
+}
+
 static void names_are_letters_digits_and_three_marks(void **state)
 {
 	char name[TEXT_NAME_MAX + 2];
@@ -299,6 +318,7 @@ int main(void)
 		cmocka_unit_test(a_cut_character_is_left_out),
 		cmocka_unit_test(what_is_shown_moves_no_cursor),
 		cmocka_unit_test(a_size_is_said_in_its_largest_unit),
+		cmocka_unit_test(a_place_is_said_as_people_do),
 		cmocka_unit_test(the_nearest_word_is_found_or_none),
 		cmocka_unit_test(foreign_bytes_are_written_as_ascii),
 	};
