@@ -14,6 +14,8 @@
 #include "base/jsontext.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "dut/access.h"
+#include "dut/audit.h"
 #include "dut/board-internal.h"
 #include "dut/board.h"
 #include "dut/daemon.h"
@@ -83,6 +85,7 @@ static const char *const state_names[] = {
 json_t *reservation_to_json(const struct reservation *reservation)
 {
 	uint64_t left = reservation_left_us(reservation);
+	uint64_t left_ms = left / 1000;
 	char since[CLOCK_ISO_SIZE], until[CLOCK_ISO_SIZE];
 	json_t *kick = json_null();
 
@@ -98,7 +101,7 @@ json_t *reservation_to_json(const struct reservation *reservation)
 			 "why", jsontext_new(reservation->why), "since",
 			 clock_format_iso(since, reservation->since_realtime_us), "until",
 			 clock_format_iso(until, clock_realtime_us() + left), "seconds_left",
-			 (double)(left / 1000) / 1000, "bound", reservation->bound, "kick", kick);
+			 (double)left_ms / 1000, "bound", reservation->bound, "kick", kick);
 }
 
 /* ---- its steps on the disk ---- */
@@ -207,8 +210,13 @@ int reservation_end(struct reservation *reservation, const char *how, const char
 
 static void end_by_itself(struct reservation *reservation, const char *how)
 {
+	const struct board *board = reservation->board;
+	struct access_identity who;
 	struct error err;
 
+	access_identify_dutd(&who, "timer");
+	audit_note(board->daemon, &who, board->config->id, 0, "release", "the reservation of %s %s",
+		   reservation->owner, how);
 	(void)reservation_end(reservation, how, NULL, NULL, NULL, NULL, &err);
 }
 

@@ -6,10 +6,10 @@
 #include "base/attr.h"
 #include "dut/expiry.h"
 
-enum { SECOND_US = 1000000 };
+static const uint64_t SECOND_US = 1000000;
 
-static const struct moment begin = { "this-boot", 1000 * (uint64_t)SECOND_US,
-				     UINT64_C(1700000000) * SECOND_US };
+static const struct moment begin = { "this-boot", UINT64_C(1000) * 1000000,
+				     UINT64_C(1700000000) * 1000000 };
 
 static void within_a_boot_the_wall_clock_does_not_matter(void **state)
 {
