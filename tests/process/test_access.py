@@ -8,10 +8,13 @@ import json
 import os
 import pwd
 import re
+import shutil
 import socket
+import threading
 import unittest
 
 from tests.support import processes
+from tests.support.fetching import Authority
 from tests.support.harness import DUT, PATIENCE, SOURCE, Answer, Lab, await_true, form_of
 from tests.support.peers import NOBODY, OTHER, PeersLab
 
@@ -614,6 +617,61 @@ class CommandLine(unittest.TestCase):
             ran = lab.dut('list', '--host', url, '--socket', lab.socket)
             self.assertEqual(ran.rc, 64)
             self.assertIn('--socket or --host, not both', ran.err)
+
+
+class TlsProxy:
+    """Speaks TLS on loopback, and passes on what it gets; one connection after the other."""
+
+    def __init__(self, context, port):
+        self.context, self.target = context, port
+        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.port = self.listener.getsockname()[1]
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(OSError), client:
+                with self.context.wrap_socket(client, server_side=True) as inside, \
+                        socket.create_connection(('127.0.0.1', self.target), PATIENCE) as outside:
+                    head = inside.recv(65536)
+                    # So that the end of the answer is that of the connection.
+                    outside.sendall(head.replace(b'\r\n\r\n', b'\r\nConnection: close\r\n\r\n'))
+                    while data := outside.recv(65536):
+                        inside.sendall(data)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join(PATIENCE)
+
+
+@unittest.skipUnless(shutil.which('openssl'), 'openssl is not installed')
+class Tls(unittest.TestCase):
+    def test_a_proxy_that_speaks_tls(self):
+        with TcpLab() as lab:
+            lab.listen().start()
+            os.mkdir(lab.path('ca'))
+            authority = Authority(lab.path('ca'))
+            env = {'DUT_SOCKET': '', 'DUT_TOKEN': SECRETS['view']}
+            with TlsProxy(authority.context(), lab.port) as proxy:
+                url = f'https://127.0.0.1:{proxy.port}'
+                ran = lab.dut('list', '--host', url, env={**env, 'SSL_CERT_FILE': authority.file})
+                self.assertEqual((ran.rc, ran.err), (0, ''))
+                # Whom nobody vouches for gets no token.
+                ran = lab.dut('list', '--host', url, env=env)
+                self.assertEqual(ran.rc, 69, ran)
+                self.assertIn(f'cannot reach {url}: SSL certificate problem', ran.err)
+            ran = lab.dut('list', '--host', f'https://127.0.0.1:{lab.port}', env=env)
+            self.assertEqual(ran.rc, 69, ran)
+            self.assertIn(f'cannot reach https://127.0.0.1:{lab.port}: ', ran.err)
 
 
 class Ssh(unittest.TestCase):
