@@ -41,6 +41,9 @@ int records_job_from_row(struct job **ret, const struct database_row *row, struc
 /* From the loop: says what has happened to the database, once. */
 void records_say_notice(struct records *records);
 
+/* The service manager gives a start another minute: many records are being read. */
+void records_extend_timeout(void);
+
 /* Fills err for a question that is not answered any more, and returns -ECANCELED. */
 int records_cancelled(struct error *err);
 

@@ -105,6 +105,10 @@ static int list_folder(struct loader *loader, struct error *err)
 	while (r >= 0 && (entry = readdir(dir))) {
 		uint64_t id;
 
+		/* What a crash has left of a record that was being replaced. */
+		if (entry->d_name[0] == '.' &&
+		    text_number_before(&id, entry->d_name + 1, ".json.tmp"))
+			(void)unlinkat(loader->records->jobs_fd, entry->d_name, 0);
 		if (text_number_before(&id, entry->d_name, ".json"))
 			r = add_trace(loader, id, true, err);
 		else if (text_number_before(&id, entry->d_name, ""))
@@ -215,6 +219,7 @@ static int end_chunk(struct loader *loader, struct error *err)
 {
 	int r;
 
+	records_extend_timeout();
 	do
 		r = write_chunk(loader, err);
 	while ((r == -ENOSPC || r == -EDQUOT) && reserve_give_up(loader->records->state_fd));

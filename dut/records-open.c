@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "base/attr.h"
@@ -57,6 +58,11 @@ int records_read_file(const struct records *records, const char *name, struct jo
 	return 0;
 }
 
+void records_extend_timeout(void)
+{
+	(void)sd_notify(false, "EXTEND_TIMEOUT_USEC=60000000");
+}
+
 /* ---- making it anew ---- */
 
 /* Those that cannot be read are left to the start, which says so. */
@@ -95,8 +101,10 @@ static int import_files(const struct records *records, unsigned *count, struct e
 		r = import_file(records, entry->d_name, err);
 		if (r <= 0)
 			continue;
-		if (++*count % AT_ONCE == 0)
-			r = database_execute(records->database, "COMMIT; BEGIN IMMEDIATE", err);
+		if (++*count % AT_ONCE != 0)
+			continue;
+		records_extend_timeout();
+		r = database_execute(records->database, "COMMIT; BEGIN IMMEDIATE", err);
 	}
 	return r;
 }

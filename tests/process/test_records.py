@@ -108,6 +108,23 @@ class Database(Case):
                     self.assertEqual(file.read(), damaged)
             self.run_jobs(lab, 1)
 
+    def test_one_that_is_damaged_behind_its_head(self):
+        with self.lab() as lab:
+            self.run_jobs(lab, 2)
+            before = self.jobs(lab)
+            lab.stop()
+            path = os.path.join(lab.state, 'dutd.db')
+            with open(path, 'r+b') as file:
+                pages = os.path.getsize(path) // 4096
+                # The tables' own descriptions stay.
+                for page in range(1, pages):
+                    file.seek(page * 4096)
+                    file.write(os.urandom(4096))
+            lab.start()
+            self.assertIn('dutd.db.broken-1 now, and a new one has the records of 2 jobs', lab.log)
+            self.assertEqual(self.jobs(lab), before)
+            self.run_jobs(lab, 1)
+
     def test_no_id_comes_twice_when_the_job_was_removed(self):
         """The files of the youngest jobs are gone: the rows, or next-id, know how far it went."""
         for lost in (('next-id',), NAMES):
@@ -173,7 +190,10 @@ class Between(Case):
             lab.kill_daemon()
             self.put_back(lab)
             boots = self.boots(lab)
+            # A crash in the middle of a file leaves that, too.
+            lab.write(f'state/jobs/.{job}.json.tmp', 'half of a rec')
             lab.start()
+            self.assertFalse(os.path.exists(lab.path('state', 'jobs', f'.{job}.json.tmp')))
             self.assertEqual(lab.get(f'/jobs/{job}'), ended)
             self.assertEqual(ended['status'], 'PASS')
             self.assertEqual(lab.board_state('b1')['state'], 'IDLE')
