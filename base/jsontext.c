@@ -70,7 +70,7 @@ static bool grow(struct jsontext *json, size_t length)
 
 static inline bool has_room(struct jsontext *json, size_t length)
 {
-	return length <= json->size - json->used || grow(json, length);
+	return (json->text && length <= json->size - json->used) || grow(json, length);
 }
 
 static void put(struct jsontext *json, const char *bytes, size_t length)
