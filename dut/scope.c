@@ -37,7 +37,8 @@ enum {
 struct scopes {
 	sd_event *event;
 	sd_bus *bus;	  /* NULL until the first move, and after it was lost */
-	char prefix[128]; /* our own unit, without its suffix */
+	char *unit;	  /* our own */
+	char prefix[128]; /* the same, without its suffix */
 	struct list moves;
 	unsigned calls; /* how many of them are under way */
 	bool complained;
@@ -309,6 +310,7 @@ struct scopes *scopes_free(struct scopes *scopes)
 		move_free(CONTAINER_OF(scopes->moves.next, struct scope_move, link));
 	sd_event_source_disable_unref(scopes->pump);
 	sd_bus_close_unref(scopes->bus);
+	free(scopes->unit);
 	free(scopes);
 	return NULL;
 }
@@ -338,6 +340,7 @@ int scopes_new(struct scopes **ret, sd_event *event, struct error *err)
 	for (char *at = scopes->prefix; *at; at++)
 		if (*at == '@')
 			*at = '-';
+	scopes->unit = take_ptr(unit);
 	r = sd_event_add_defer(event, &scopes->pump, on_pump, scopes);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(scopes->pump, SD_EVENT_OFF);
@@ -347,6 +350,14 @@ int scopes_new(struct scopes **ret, sd_event *event, struct error *err)
 	}
 	*ret = scopes;
 	return 0;
+}
+
+/* An earlier dutd may have moved it, and died before it could say so. */
+static bool is_elsewhere(const struct scopes *scopes, pid_t pid)
+{
+	free_ char *unit = NULL;
+
+	return sd_pid_get_unit(pid, &unit) >= 0 && strcmp(unit, scopes->unit) != 0;
 }
 
 /* What it has started: an executor its dut-helper, which has started nothing itself yet. */
@@ -403,6 +414,8 @@ int scope_move(struct scope_move **ret, struct scopes *scopes, const struct scop
 		return error_code(err, r, "cannot begin the move into a scope");
 	}
 	list_append(&scopes->moves, &move->link);
+	if (is_elsewhere(scopes, config->pid))
+		end_move(move, 0, NULL);
 	pump_later(scopes);
 	if (ret)
 		*ret = move;

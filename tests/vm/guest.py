@@ -13,6 +13,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 import unittest
 
 from tests.process.test_kill import whole_console
@@ -122,18 +124,27 @@ class Systemd(unittest.TestCase):
         self.cursor = re.search(r'-- cursor: (\S+)',
                                 run('journalctl', '--show-cursor', '-n', '1'))[1]
 
-    def journal(self, *options):
-        return run('journalctl', '--after-cursor', self.cursor, '-o', 'cat', *options)
+    def journal(self, warnings=False, manager=True):
+        """What dutd has said since the test began, and systemd of its service."""
+        # Filters of its own skip the first entry behind a cursor that they hide (252).
+        found = []
+        for line in run('journalctl', '--after-cursor', self.cursor, '-o', 'json').splitlines():
+            entry = json.loads(line)
+            own = entry.get('SYSLOG_IDENTIFIER') == 'dutd'
+            if (own or (manager and entry.get('UNIT') == 'dutd.service')) and \
+                    (not warnings or int(entry['PRIORITY']) <= 4):
+                found.append(str(entry['MESSAGE']))
+        return '\n'.join(found)
 
     def tearDown(self):
-        print('\n'.join('    ' + line for line in self.journal('-u', 'dutd').splitlines()),
+        print('\n'.join('    ' + line for line in self.journal().splitlines()),
               file=sys.stderr)
 
     def assert_quiet(self):
         """Neither dutd nor systemd has anything to complain about."""
-        self.assertEqual(self.journal('-t', 'dutd', '-p', 'warning'), '')
+        self.assertEqual(self.journal(warnings=True, manager=False), '')
         for text in ('remains running', 'left-over'):
-            self.assertNotIn(text, self.journal('-u', 'dutd'))
+            self.assertNotIn(text, self.journal())
 
     def begin(self, board):
         """A job that runs, in a scope of its own."""
@@ -234,7 +245,7 @@ class Systemd(unittest.TestCase):
             job, pid = self.begin('longer'), main_pid()
             os.kill(pid, signal.SIGSTOP)
             self.await_new(pid)
-            self.assertIn('Watchdog timeout', self.journal('-u', 'dutd'))
+            self.assertIn('Watchdog timeout', self.journal())
             self.assert_ends_well('longer', job)
             self.assert_quiet()
 
@@ -247,7 +258,7 @@ class Systemd(unittest.TestCase):
         self.assertNotEqual(main_pid(), pid)
         version = run('dutd', '--version')
         self.assertNotEqual(version, before)
-        self.assertIn(version + ' serves', self.journal('-t', 'dutd'))
+        self.assertIn(version + ' serves', self.journal(manager=False))
         self.assert_ends_well('longer', job)
         job = self.begin('short')
         self.assert_ends_well('short', job)
@@ -267,7 +278,7 @@ class Systemd(unittest.TestCase):
         run('systemctl', 'stop', 'dbus.socket', 'dbus.service')
         try:
             job, pid = self.begin('long'), main_pid()
-            self.assertIn('stays in the control group of dutd', self.journal('-t', 'dutd'))
+            self.assertIn('stays in the control group of dutd', self.journal(manager=False))
             os.kill(pid, signal.SIGKILL)
             self.await_new(pid)
             ended = LAB.await_job(job)
@@ -275,6 +286,25 @@ class Systemd(unittest.TestCase):
         finally:
             run('systemctl', 'start', 'dbus.socket', 'dbus.service')
         self.assert_ends_well('short', self.begin('short'))
+
+    def test_16_a_bus_that_hangs(self):
+        """A job waits for its scope no longer than 10 s, and dutd not at all."""
+        LAB.await_board('short', 'IDLE')
+        bus = int(show('dbus.service', 'MainPID'))
+        os.kill(bus, signal.SIGSTOP)
+        try:
+            submission = threading.Thread(target=LAB.submit_ok, args=(JOB, 'short'))
+            submission.start()
+            await_true(lambda: LAB.board_state('short')['state'] == 'QUEUED', 'it starts')
+            began = time.monotonic()
+            LAB.get('/duts')
+            self.assertLess(time.monotonic() - began, 3)
+            submission.join()
+            self.assertIn('the manager does not answer', self.journal(manager=False))
+        finally:
+            os.kill(bus, signal.SIGCONT)
+        job = LAB.board_state('short')['job']['id']
+        self.assert_ends_well('short', job)
 
     def test_17_as_another_user(self):
         """Without root: no scopes, no users of jobs, and everything else."""
