@@ -25,6 +25,16 @@ WORDS = {'keep': 'kept', 'new': 'new'}
 REQUESTS = {'ours': 8000, 'rival': 500}
 
 
+# Client and server share a processor. On two, what is measured with one connection is where the
+# scheduler puts them, and whether a processor sleeps between two requests: a factor of three.
+ONE_PROCESSOR = {min(os.sched_getaffinity(0))}
+
+
+def pin(pid):
+    for task in os.listdir(f'/proc/{pid}/task'):
+        os.sched_setaffinity(int(task), ONE_PROCESSOR)
+
+
 class Http(Figure):
     name = 'http'
     about = 'CPU of a request for a state'
@@ -89,8 +99,10 @@ class Http(Figure):
             self.start_rival(name)
         pid, path, target, ours = self.servers[name]
         count = REQUESTS['rival' if name in RIVALS else 'ours']
-        self.load(path, target, 1, 'keep', 50)
         pids = tree(pid)
+        for each in pids:
+            pin(each)
+        self.load(path, target, 1, 'keep', 50)
         for connections, how in WAYS:
             before = cpu_s(*pids)
             done = self.load(path, target, connections, how, count)
@@ -99,7 +111,9 @@ class Http(Figure):
 
     def load(self, path, target, connections, how, count):
         command = [self.bench.program('load'), path, target, str(connections), how, str(count)]
-        done = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+            pin(client.pid)
+            done = json.loads(client.stdout.read())
         if done['bad']:
             raise AssertionError(f'{done["bad"]} answers of {path} were refusals')
         return done
