@@ -2,6 +2,7 @@
 """Who waits for a DUT: in which order, for how long, what is shown of it, and through crashes."""
 
 import concurrent.futures
+import datetime
 import os
 import random
 import signal
@@ -53,6 +54,9 @@ class Order(Waiting):
                 r'(\d{4}-\d\d-\d\d )?\d\d:\d\d'
             self.assertRegex(found['cause'], rf'^{holder}$')
             self.assertEqual(found['expected_end'], lab.get(f'/jobs/{held}')['expected_end'])
+            began, ends = (datetime.datetime.fromisoformat(lab.get(f'/jobs/{held}')[key][:-1])
+                           for key in ('started', 'expected_end'))
+            self.assertEqual((ends - began).total_seconds(), 3600)
             refused = lab.submit(SHORT, 'b1')
             self.assertEqual(refused.status, 409, refused)
             self.assertRegex(refused.json['error'], rf'^{holder}; you are 2nd$')
