@@ -344,8 +344,13 @@ static int claim_duts(struct submission *submission, struct error *err)
 		if (board)
 			names[count++] = board->config->id;
 	}
-	if (count == 0)
-		return error_set(err, -EFAULT, "the check of the job file named no DUT of ours");
+	/* The check began before a reload. */
+	if (count == 0) {
+		const char *only = json_string_value(json_array_get(fitting, 0));
+
+		return error_set(err, -ENOENT, "%s is not configured any more",
+				 only && json_array_size(fitting) == 1 ? only : "no DUT that fits");
+	}
 	submission->claim = (struct claim){
 		.kind = CLAIM_SUBMISSION,
 		.owner = submission->owner.name,
