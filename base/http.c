@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -75,16 +76,20 @@ static int on_left(sd_event_source *source, int fd, uint32_t revents, void *user
 	return 0;
 }
 
-/* No events: a hang-up is always reported, and a client that has only shut down its sending side
- * still reads. */
+/*
+ * On the unix socket no events: a hang-up is always reported, and a client that has only shut down
+ * its sending side still reads. By TCP the two look the same until something is sent, which may be
+ * much later, or never; a client that sends no more is taken as gone there.
+ */
 static int watch_client(struct http_connection *connection)
 {
+	uint32_t events = connection->peer.address[0] ? EPOLLRDHUP : 0;
 	int r;
 
 	if (connection->watch)
 		return 0;
-	r = sd_event_add_io(connection->server->config.event, &connection->watch, connection->fd, 0,
-			    on_left, connection);
+	r = sd_event_add_io(connection->server->config.event, &connection->watch, connection->fd,
+			    events, on_left, connection);
 	if (r >= 0)
 		(void)sd_event_source_set_description(connection->watch, "http-client");
 	return r;

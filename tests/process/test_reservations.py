@@ -7,7 +7,9 @@ import struct
 import time
 import unittest
 
-from tests.support.harness import BUILD, PATIENCE, Answer, Lab, UnixConnection, await_true
+from tests.process.test_access import TcpLab, line_of
+from tests.support.harness import (
+    BUILD, DUT, PATIENCE, Answer, Lab, UnixConnection, await_true)
 from tests.support.peers import NOBODY, OTHER, PeersLab
 
 BOOT = 'at 10ms send "Linux version 6.1\\r\\n"\n'
@@ -229,6 +231,42 @@ class Others(unittest.TestCase):
             self.assertEqual(lab.ask(NOBODY, 'PATCH', path, {'seconds': 99})[0], 200)
             self.assertEqual(lab.ask(NOBODY, 'DELETE', path)[0], 200)
             lab.await_board('b1', 'IDLE')
+
+
+class Tokens(unittest.TestCase):
+    def test_two_tokens_are_two_people(self):
+        with TcpLab() as lab:
+            lab.sim('b1', BOOT)
+            lab.listen({'timeouts': {'client': '1s'}})
+            lab.write('etc/tokens', line_of('a', 'use', 'as') + line_of('b', 'use', 'bs'))
+            lab.start()
+            path = '/dut/b1/reservation'
+            answer = lab.tcp('POST', path, {'seconds': 600}, 'as')
+            self.assertEqual((answer.status, answer.json['owner']), (201, 'token:a'))
+            for method, body, status in (('POST', {}, 409), ('PATCH', {'seconds': 9}, 403),
+                                         ('DELETE', {}, 403), ('DELETE', {'notice': 0}, 403)):
+                self.assertEqual(lab.tcp(method, path, body, 'bs').status, status, method)
+            self.assertEqual(lab.tcp_submit(SHORT, 'b1', 'bs').status, 409)
+            job = lab.tcp_submit(SHORT, 'b1', 'as')
+            self.assertEqual(lab.await_job(job.json['id'])['status'], 'COMPLETE')
+            # They are the same people to the next dutd.
+            lab.await_board('b1', 'RESERVED')
+            lab.kill_daemon()
+            lab.start()
+            self.assertEqual(lab.tcp('DELETE', path, {}, 'bs').status, 403)
+            self.assertEqual(lab.tcp('DELETE', path, {}, 'as').status, 200)
+            lab.await_board('b1', 'IDLE')
+            # A command holds a board from elsewhere, too, and no longer than it lives.
+            env = {'DUT_SOCKET': '', 'DUT_HOST': f'http://127.0.0.1:{lab.port}', 'DUT_TOKEN': 'as'}
+            ran = lab.dut('reserve', 'b1', '--', DUT, 'power', 'on', env=env)
+            self.assertEqual(tuple(ran), (0, '', ''))
+            self.assertEqual(lab.await_board('b1', 'IDLE')['power']['state'], 'OFF')
+            process = lab.spawn_dut('reserve', 'b1', '--', 'sh', '-c', 'echo up; exec sleep 3',
+                                    env=env)
+            self.assertEqual(process.stdout.readline(), b'up\n')
+            process.kill()
+            # It is seen that it has gone, and not only that it does not read.
+            lab.await_board('b1', 'IDLE', seconds=10)
 
 
 class Jobs(unittest.TestCase):
