@@ -162,6 +162,21 @@ static bool adopt(struct board *board)
 	return true;
 }
 
+/* To look at a virtual board is to start its process, for which each start of dutd would wait. It
+ * has nothing to say before somebody switches it on. */
+static bool may_begin_later(const struct board *board)
+{
+	const char *driver = board->config->power_driver;
+
+	if (!board->daemon->begins_later || board->config->off_at_start || !driver ||
+	    !power_driver_is_virtual(driver))
+		return false;
+	for (size_t i = 0; i < board->n_lines; i++)
+		if (line_state(board->lines[i]) != LINE_CLOSED)
+			return false;
+	return true;
+}
+
 void board_begin(struct board *board)
 {
 	struct job *job = board->job;
@@ -191,6 +206,16 @@ void board_begin(struct board *board)
 		board_conclude(board, reason);
 	else if (board->reservation && board->reservation->stage != RESERVATION_HELD)
 		reservation_go_on(board->reservation);
+	else if (may_begin_later(board))
+		board->begins_later = true;
 	else
+		board_begin_idle(board);
+}
+
+void board_begin_later(struct board *board)
+{
+	board->begins_later = false;
+	/* A job that has come meanwhile has begun what it needs. */
+	if (board->lock_fd >= 0 && !board->job && !board->starting)
 		board_begin_idle(board);
 }

@@ -46,6 +46,7 @@ struct board {
 	bool starting;	     /* from the choice of the board until `go` */
 	struct flags flags;
 	struct list flag_changes;	 /* flags_change.link (api-flags.c) */
+	bool begins_later;		 /* its process is started when dutd serves already */
 	struct reservation *reservation; /* by a person who holds it, or NULL */
 
 	bool state_is_told; /* to those who watch the lab's events: */
@@ -115,6 +116,9 @@ bool board_is_nobodys(const struct board *board);
 
 /* After all records are loaded: takes the lock, and finishes what an earlier dutd left. */
 void board_begin(struct board *board);
+
+/* What board_begin() has left for later, because daemon.begins_later was set. */
+void board_begin_later(struct board *board);
 
 enum dut_state board_state(const struct board *board);
 

@@ -39,6 +39,9 @@
 #include "dut/waiting.h"
 #include "dut/worker.h"
 
+static const uint64_t BEGIN_SLICE_US = 5000;
+enum { AT_ONCE = 50 /* boards that all begin before dutd is ready */ };
+
 static const uint64_t STOP_LIMIT_US = UINT64_C(5) * 1000000;
 
 struct daemon *daemon_free(struct daemon *daemon)
@@ -49,6 +52,7 @@ struct daemon *daemon_free(struct daemon *daemon)
 	sd_event_source_disable_unref(daemon->stop_timer);
 	sd_event_source_disable_unref(daemon->save_timer);
 	daemon->sweep = sd_event_source_disable_unref(daemon->sweep);
+	sd_event_source_disable_unref(daemon->begin_source);
 	daemon->http = api_stop(daemon->http);
 	daemon->reload = reload_free(daemon->reload);
 	daemon->token_watch = token_watch_free(daemon->token_watch);
@@ -234,6 +238,42 @@ static int open_sources(struct daemon *daemon, struct error *err)
 	return r < 0 ? r : dispatch_new(&daemon->dispatch, daemon, err);
 }
 
+/* In slices, so that nobody waits for them all. */
+static int on_begin(sd_event_source *source, void *data)
+{
+	struct daemon *daemon = data;
+	uint64_t until_us = clock_now_us() + BEGIN_SLICE_US;
+
+	LIST_FOREACH(link, &daemon->boards) {
+		struct board *board = CONTAINER_OF(link, struct board, link);
+
+		if (!board->begins_later)
+			continue;
+		if (clock_now_us() > until_us)
+			return 0;
+		board_begin_later(board);
+	}
+	(void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	return 0;
+}
+
+static int begin_boards(struct daemon *daemon, struct error *err)
+{
+	int r = sd_event_add_defer(daemon->event, &daemon->begin_source, on_begin, daemon);
+
+	if (r >= 0)
+		r = sd_event_source_set_enabled(daemon->begin_source, SD_EVENT_ON);
+	if (r >= 0)
+		r = sd_event_source_set_priority(daemon->begin_source, SD_EVENT_PRIORITY_IDLE);
+	if (r < 0)
+		return error_code(err, r, "cannot add an event source");
+	daemon->begins_later = daemon->config->n_duts > AT_ONCE;
+	LIST_FOREACH(link, &daemon->boards)
+		board_begin(CONTAINER_OF(link, struct board, link));
+	daemon->begins_later = false;
+	return 0;
+}
+
 int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options *options,
 	       struct config *config, struct error *err)
 {
@@ -302,8 +342,9 @@ int daemon_new(struct daemon **ret, sd_event *event, const struct daemon_options
 	daemon_save_later(daemon); /* users that an earlier dutd did not take back */
 	LIST_FOREACH(link, &daemon->jobs)
 		job_binding_watch(daemon, CONTAINER_OF(link, struct job, link));
-	LIST_FOREACH(link, &daemon->boards)
-		board_begin(CONTAINER_OF(link, struct board, link));
+	r = begin_boards(daemon, err);
+	if (r < 0)
+		return r;
 	r = open_socket(daemon, &listen_fd, err);
 	if (r < 0)
 		return r;

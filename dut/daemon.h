@@ -59,13 +59,15 @@ struct daemon {
 	unsigned n_tcp_fds;
 	struct token_watch *token_watch;
 	struct access_strangers strangers;
-	sd_event_source *stop_timer; /* set while it stops */
-	sd_event_source *save_timer; /* records that could not be written */
-	sd_event_source *sweep;	     /* daemon_sweep() */
-	bool rows_fail;		     /* the database takes none; said */
-	struct list boards;	     /* board.link, in the order of the configuration, */
-	unsigned n_leaving;	     /* and these behind them, which are configured no more */
-	struct list jobs;	     /* job.link, by id: those with something left to do */
+	sd_event_source *stop_timer;   /* set while it stops */
+	sd_event_source *save_timer;   /* records that could not be written */
+	sd_event_source *sweep;	       /* daemon_sweep() */
+	sd_event_source *begin_source; /* begins boards, while some wait for it */
+	bool begins_later;	       /* at the start of many boards */
+	bool rows_fail;		       /* the database takes none; said */
+	struct list boards;	       /* board.link, in the order of the configuration, */
+	unsigned n_leaving;	       /* and these behind them, which are configured no more */
+	struct list jobs;	       /* job.link, by id: those with something left to do */
 	struct list jobs_by_id[DAEMON_JOB_LISTS]; /* job.id_link, in that of its id modulo */
 	struct list submissions;		  /* submission.link (submit.c) */
 	struct list packings;			  /* packing.link (results.c) */

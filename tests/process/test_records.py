@@ -298,6 +298,22 @@ class Many(Case):
         self.assertEqual(seen, list(range(self.COUNT, self.COUNT - len(seen), -1)))
 
 
+class Boards(Case):
+    def test_many_begin_while_dutd_serves(self):
+        """A job that comes before its board was looked at runs like any other."""
+        with self.lab(boards=80) as lab:
+            jobs = [lab.submit_ok(SHORT, board) for board in ('b80', 'b79', 'b1')]
+            for job in jobs:
+                self.assertEqual(lab.await_job(job)['status'], 'COMPLETE')
+
+            def are_known():
+                return all(dut['state'] == 'IDLE' and dut['power']['state'] == 'OFF'
+                           for dut in lab.get('/duts')['duts'].values())
+            await_true(are_known, 'all boards to be looked at')
+            self.assertEqual({dut['consoles'][0]['state']
+                              for dut in lab.get('/duts')['duts'].values()}, {'idle'})
+
+
 class Retention(Case):
     def kept(self, lab):
         return sorted(number for number, job in self.jobs(lab).items() if not job['pruned'])
