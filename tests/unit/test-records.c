@@ -228,9 +228,10 @@ static int write_file(struct filebatch *files, void *data, struct error *err)
 static void note_done(int r, const struct error *err, void *data)
 {
 	struct piece *piece = data;
-	const char text[] = { r < 0 ? '!' : piece->name, '\0' };
+	size_t length = strlen(piece->f->order);
 
-	strcat(piece->f->order, text);
+	(void)snprintf(piece->f->order + length, sizeof(piece->f->order) - length, "%c",
+		       r < 0 ? '!' : piece->name);
 	on_done(r, err, piece->f);
 }
 
