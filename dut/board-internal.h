@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What board-job.c (a job's way over a board) and board-lock.c (who holds it) share. */
+#include <stdbool.h>
+
+/* What the files of a board share: board-job.c (a job's way over it), board-lock.c (who holds it),
+ * board-view.c (what is told of it) and others. */
 
 struct board;
 struct config_console;
@@ -13,6 +16,9 @@ struct outlet;
 int board_open_power(struct board *board, struct outlet **ret, struct error *err);
 int board_open_line(struct board *board, const struct config_console *config, struct line **ret,
 		    struct error *err);
+
+/* A person's power request is under way. */
+bool board_is_switched_by_hand(const struct board *board);
 
 /* The off after a job, until it is read back; then board_off_is_over(). */
 void board_switch_off(struct board *board);
