@@ -386,6 +386,7 @@ int config_load(struct config **ret, const char *path, struct problems *problems
 {
 	cleanup_(config_freep) struct config *config = new_config();
 	struct config_loader loader = { .config = config, .problems = problems };
+	size_t count;
 	int r;
 
 	if (!config)
@@ -399,8 +400,9 @@ int config_load(struct config **ret, const char *path, struct problems *problems
 		return error_oom(err);
 	if (problems_any(problems)) {
 		problems_sort(problems);
-		return error_set(err, -EBADMSG, "%s: %zu problems", path,
-				 problems->count + problems->lost);
+		count = problems->count + problems->lost;
+		return error_set(err, -EBADMSG, "%s: %zu problem%s", path, count,
+				 count == 1 ? "" : "s");
 	}
 	*ret = take_ptr(config);
 	return 0;

@@ -108,25 +108,28 @@ int reload_new(struct reload **ret, struct daemon *daemon, const char *path, str
 
 static void note_signal(struct reload *reload, const json_t *changes)
 {
+	size_t count = json_array_size(changes);
 	struct access_identity who;
 
 	if (!reload->by_signal[0])
 		return;
 	access_identify_dutd(&who, "signal");
-	audit_note(reload->daemon, &who, NULL, 0, "reload", "%zu changes",
-		   json_array_size(changes));
+	audit_note(reload->daemon, &who, NULL, 0, "reload", "%zu change%s", count,
+		   count == 1 ? "" : "s");
 }
 
 /* Those whom this round is for; changes is borrowed. */
 static void answer_callers(struct reload *reload, const json_t *changes)
 {
+	size_t count = json_array_size(changes);
+
 	LIST_FOREACH_SAFE(link, after, &reload->callers) {
 		struct caller *caller = CONTAINER_OF(link, struct caller, link);
 
 		if (!caller->served)
 			continue;
-		audit_request(reload->daemon, caller->request, NULL, 0, "reload", "%zu changes",
-			      json_array_size(changes));
+		audit_request(reload->daemon, caller->request, NULL, 0, "reload", "%zu change%s",
+			      count, count == 1 ? "" : "s");
 		http_reply_json(caller->request, 200, json_pack("{s:O}", "changes", changes));
 		caller_free(caller);
 	}

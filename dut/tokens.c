@@ -154,7 +154,7 @@ int tokens_parse(struct tokens *ret, const char *file, const char *text, size_t 
 		 struct problems *problems, struct error *err)
 {
 	struct parser parser = { .file = file, .problems = problems };
-	size_t before = problems->count + problems->lost;
+	size_t before = problems->count + problems->lost, count;
 	unsigned number = 1;
 	int r = 0;
 
@@ -172,8 +172,8 @@ int tokens_parse(struct tokens *ret, const char *file, const char *text, size_t 
 	tokens_done(&parser.tokens);
 	if (r == -ENOMEM)
 		return error_oom(err);
-	return error_set(err, -EBADMSG, "%s: %zu problems", file,
-			 problems->count + problems->lost - before);
+	count = problems->count + problems->lost - before;
+	return error_set(err, -EBADMSG, "%s: %zu problem%s", file, count, count == 1 ? "" : "s");
 }
 
 static int check_file(int fd, const char *path, struct error *err)

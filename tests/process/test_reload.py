@@ -582,7 +582,7 @@ class Asked(Base):
             lab.write('etc/duts.d/x.yaml', 'b3: 7\n')
             lab.daemon.process.send_signal(signal.SIGHUP)
             await_true(lambda: 'x.yaml:1:5: ' in lab.log, 'the problem in the log')
-            self.assertIn('reload by dutd (signal): 1 changes', lab.log)
+            self.assertIn('reload by dutd (signal): 1 change', lab.log)
 
     def test_the_service_manager_is_told(self):
         with self.lab('b1') as lab:
