@@ -20,10 +20,10 @@ def torture(*arguments):
 
 
 class Torture(unittest.TestCase):
-    def test_a_dozen_rounds(self):
-        ran = torture(12, 463)
+    def test_sixty_rounds(self):
+        ran = torture(60, 463, '--boards', 20)
         self.assertEqual(ran.returncode, 0, ran.stdout[-20000:] + ran.stderr)
-        self.assertTrue(ran.stdout.endswith('12 passed, 0 failed\n'), ran.stdout[-500:])
+        self.assertTrue(ran.stdout.endswith('60 passed, 0 failed\n'), ran.stdout[-500:])
 
     def test_a_seed_gives_the_same_steps(self):
         first, again = torture(50, 4711, '--plan'), torture(50, 4711, '--plan')

@@ -181,8 +181,10 @@ class Round:
         self.tidy(mine)
 
     def floods_by_hand(self, board):
-        """It may have said more, without a job, than is kept."""
-        return board.name in self.injuries.by_hand and board.kind.name == 'floods'
+        """It may have said more, without a job, than is kept: nobody could switch it off."""
+        injuries = self.injuries
+        return board.name in injuries.by_hand | injuries.sims_to_kill and \
+            board.kind.name == 'floods'
 
     def check_submissions(self, submissions):
         """Of several on an idle board at least one is taken, when nothing came between."""
