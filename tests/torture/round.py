@@ -219,7 +219,9 @@ class Round:
     def tidy(self, jobs):
         """The files of buckets would fill the disk by themselves."""
         for number in jobs:
-            shutil.rmtree(self.world.job_path(number, 'bucket'), ignore_errors=True)
+            path = self.world.job_path(number, 'bucket')
+            if os.path.isdir(path):  # and not a pipe, which a step may have put there
+                shutil.rmtree(path, ignore_errors=True)
             path = self.world.job_path(number, 'bucket.tar')
             if os.path.exists(path):
                 os.unlink(path)
