@@ -8,7 +8,7 @@ import time
 
 from tests.support import processes
 from tests.torture import checks, console, kinds
-from tests.torture.injuries import Injuries
+from tests.torture.injuries import GONE, NO_POWER, WAITED, Injuries
 from tests.torture.moments import Moments
 from tests.torture.world import Fault, await_fact
 
@@ -125,9 +125,9 @@ class Round:
                 continue
             self.await_end(name)
             if kind.cured:
-                # Jobs that wait meet the board that it becomes.
-                self.injuries.ends[name] |= {('PASS', 'ok')} if name in self.injuries.queued \
-                    else set()
+                # Jobs that wait meet the board that it becomes, or lose the one that it was.
+                if name in self.injuries.queued:
+                    self.injuries.ends[name] |= {('PASS', 'ok')} | WAITED | NO_POWER | GONE
                 self.world.set_script(board, kinds.KINDS['passes'])
             self.world.kill_sim(board)
             if self.plan.number % 2:
