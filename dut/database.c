@@ -130,36 +130,39 @@ static int step_through(struct database *database, sqlite3_stmt *statement, data
 	return r < 0 ? r : 0;
 }
 
+static int run(struct database *database, const char *sql, const char *types, va_list args,
+	       database_row_fn each, void *data, struct error *err)
+{
+	sqlite3_stmt *statement = NULL;
+	int r = prepare(database, &statement, sql, err);
+
+	if (r >= 0)
+		r = bind(database, statement, types, args, err);
+	return r < 0 ? r : step_through(database, statement, each, data, err);
+}
+
 int database_run(struct database *database, struct error *err, const char *sql, const char *types,
 		 ...)
 {
-	sqlite3_stmt *statement = NULL;
 	va_list args;
-	int r = prepare(database, &statement, sql, err);
+	int r;
 
-	if (r < 0)
-		return r;
 	va_start(args, types);
-	r = bind(database, statement, types, args, err);
+	r = run(database, sql, types, args, NULL, NULL, err);
 	va_end(args);
-	if (r >= 0)
-		r = step_through(database, statement, NULL, NULL, err);
 	return r < 0 ? r : sqlite3_changes(database->handle);
 }
 
 int database_query(struct database *database, database_row_fn each, void *data, struct error *err,
 		   const char *sql, const char *types, ...)
 {
-	sqlite3_stmt *statement = NULL;
 	va_list args;
-	int r = prepare(database, &statement, sql, err);
+	int r;
 
-	if (r < 0)
-		return r;
 	va_start(args, types);
-	r = bind(database, statement, types, args, err);
+	r = run(database, sql, types, args, each, data, err);
 	va_end(args);
-	return r < 0 ? r : step_through(database, statement, each, data, err);
+	return r;
 }
 
 int64_t database_integer(const struct database_row *row, int column)

@@ -128,13 +128,13 @@ def closure(roots):
     missing = [name for name in roots if name not in needs]
     if missing:
         raise SystemExit('not installed: ' + ' '.join(missing))
-    found, todo = set(), list(roots)
-    while todo:
-        name = todo.pop()
+    found, open_names = set(), list(roots)
+    while open_names:
+        name = open_names.pop()
         name = name if name in needs else provided.get(name)
         if name and name not in found and not UNNEEDED.match(name):
             found.add(name)
-            todo += needs[name]
+            open_names += needs[name]
     return sorted(found)
 
 
