@@ -353,3 +353,15 @@ int file_lock(int *ret_fd, int dir_fd, const char *name, struct error *err)
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
+
+int file_open_dir(DIR **ret, int dir_fd, struct error *err)
+{
+	close_ int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir)
+		return error_errno(err, "the folder cannot be read");
+	(void)take_fd(&fd);
+	*ret = dir;
+	return 0;
+}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
+#include <dirent.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -65,3 +66,7 @@ int file_connect_socket(int *ret_fd, int dir_fd, const char *name, int type, str
  * holds it. The lock belongs to the open file: it ends with the last copy of the fd.
  */
 int file_lock(int *ret_fd, int dir_fd, const char *name, struct error *err);
+
+/* Opens the folder once more, to read its names from the first on; dir_fd stays where it is. The
+ * caller says in front of the error what folder it is. */
+int file_open_dir(DIR **ret, int dir_fd, struct error *err);

@@ -93,15 +93,10 @@ int history_scan(struct history *history, struct error *err)
 {
 	closedir_ DIR *dir = NULL;
 	struct dirent *entry;
-	int fd = openat(history->console_dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int opened = file_open_dir(&dir, history->console_dir_fd, err);
 
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		int r = error_errno(err, "cannot list the console's folder");
-
-		(void)close_fd(fd);
-		return r;
-	}
+	if (opened < 0)
+		return error_prefix(err, opened, "cannot list the console's folder");
 	while ((entry = readdir(dir))) {
 		uint64_t base;
 		int r;

@@ -84,15 +84,11 @@ static int remove_leftovers(void *data, struct error *err)
 {
 	struct removal *removal = data;
 	closedir_ DIR *dir = NULL;
-	int fd = openat(removal->jobs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	const struct dirent *entry;
+	int r = file_open_dir(&dir, removal->jobs_fd, err);
 
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		r = error_errno(err, "the folder of the jobs");
-		(void)close_fd(fd);
-		return r;
-	}
+	if (r < 0)
+		return error_prefix(err, r, "cannot list the jobs");
 	while (r >= 0 && (entry = readdir(dir))) {
 		if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 ||
 		    strlen(entry->d_name) >= NAME_SIZE)

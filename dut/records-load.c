@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "dut/job.h"
@@ -93,15 +94,11 @@ static void join_traces(struct loader *loader)
 static int list_folder(struct loader *loader, struct error *err)
 {
 	closedir_ DIR *dir = NULL;
-	int fd = openat(loader->records->jobs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	const struct dirent *entry;
+	int r = file_open_dir(&dir, loader->records->jobs_fd, err);
 
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		r = error_errno(err, "cannot list the jobs");
-		(void)close_fd(fd);
-		return r;
-	}
+	if (r < 0)
+		return error_prefix(err, r, "cannot list the jobs");
 	while (r >= 0 && (entry = readdir(dir))) {
 		uint64_t id;
 

@@ -83,16 +83,11 @@ static int import_file(const struct records *records, const char *name, struct e
 static int import_files(const struct records *records, unsigned *count, struct error *err)
 {
 	closedir_ DIR *dir = NULL;
-	int fd = openat(records->jobs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	const struct dirent *entry;
-	int r = 0;
+	int r = file_open_dir(&dir, records->jobs_fd, err);
 
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		r = error_errno(err, "cannot list the jobs");
-		(void)close_fd(fd);
-		return r;
-	}
+	if (r < 0)
+		return error_prefix(err, r, "cannot list the jobs");
 	while (r >= 0 && (entry = readdir(dir))) {
 		uint64_t id;
 
